@@ -1,0 +1,3 @@
+"""Chat models: one file a vendor."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""The ``agentscope`` command."""
+
+__all__: list[str] = []

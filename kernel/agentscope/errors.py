@@ -1,0 +1,167 @@
+"""The errors a user of the kernel can meet. All of them derive from ``AgentScopeError``:
+
+AgentScopeError
+├── UserError                        the user's project or command is wrong; the text says how to mend it
+│   ├── ConfigurationError           agentscope.runtime.settings: every problem found, with file and line
+│   ├── ProjectError                 agentscope.runtime: no project, or an app.py that can't be loaded
+│   └── SchemaError                  the session database's schema is older or newer than this program's
+├── RuntimeNotReadyError             the runtime is used before `initialize()` or after `shutdown()`
+├── UnknownNameError                 a model slot or a provider that does not exist
+├── GraphError                       a provider of the container can't be built
+├── InvocationClosedError            something of an invocation is used after it ended
+├── SessionError
+│   ├── SessionNotFoundError         `load_session_state(…, allow_not_exist=False)` found nothing
+│   ├── SessionConflictError         the stored session is not the one that was loaded
+│   ├── SessionBusyError             another invocation of the session did not finish in time
+│   └── StateNotSerializableError    a module's state holds something that JSON can't
+├── OverloadedError                  every invocation slot and every waiting place is taken
+└── ModelError                       agentscope.model: a vendor's failure, with the slot's name
+    ├── ModelAuthenticationError
+    ├── ModelRateLimitError
+    ├── ModelTimeoutError
+    ├── ModelOverloadedError
+    ├── ModelBadRequestError
+    └── ModelConnectionError
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "AgentScopeError",
+    "GraphError",
+    "InvocationClosedError",
+    "OverloadedError",
+    "ProjectError",
+    "RuntimeNotReadyError",
+    "SchemaError",
+    "SessionBusyError",
+    "SessionConflictError",
+    "SessionError",
+    "SessionNotFoundError",
+    "StateNotSerializableError",
+    "UnknownNameError",
+    "UserError",
+]
+
+
+class AgentScopeError(Exception):
+    """The root of every error that the kernel and its adapters raise on purpose."""
+
+
+class UserError(AgentScopeError):
+    """A mistake in a project, its configuration or a command. Its text says what, where and how to fix it.
+
+    The command line prints the text alone and exits with status 2.
+    """
+
+
+class ProjectError(UserError):
+    """The project folder or its ``app.py`` can't be used."""
+
+
+class SchemaError(UserError):
+    """The session database's schema does not fit this program.
+
+    ``found`` is the revision in the database, None when it has no tables; ``needed`` is this program's.
+    """
+
+    def __init__(self, message: str, *, found: str | None, needed: str) -> None:
+        super().__init__(message)
+        self.found = found
+        self.needed = needed
+
+
+class RuntimeNotReadyError(AgentScopeError):
+    """The runtime was used before it was initialized, after it was shut down, or while it was ambiguous."""
+
+
+class UnknownNameError(AgentScopeError, AttributeError, KeyError):
+    """A name that isn't there. ``name`` is what was asked for, ``known`` what there is.
+
+    It is an ``AttributeError`` and a ``KeyError`` as well, so that ``hasattr`` and ``in`` behave.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        # AttributeError keeps `name` for itself as a keyword: set it after its own constructor ran.
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+
+    def __str__(self) -> str:
+        there = ", ".join(self.known) or "none"
+        close = get_close_matches(self.name, self.known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"no {self.kind} named {self.name!r}{hint} (there are: {there})"
+
+
+class GraphError(AgentScopeError):
+    """A provider of the container can't be built. ``provider`` is its name."""
+
+    def __init__(self, provider: str, reason: str) -> None:
+        super().__init__(f"provider {provider!r}: {reason}")
+        self.provider = provider
+
+
+class InvocationClosedError(AgentScopeError):
+    """Something that belongs to an invocation was used after the invocation ended."""
+
+
+class SessionError(AgentScopeError):
+    """Something about one session, whose id is ``session_id``."""
+
+    def __init__(self, session_id: str, message: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+
+
+class SessionNotFoundError(SessionError):
+    """The session was never saved."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id, f"session {session_id!r} does not exist")
+
+
+class SessionConflictError(SessionError):
+    """The stored session is not the one this save started from: nothing was written.
+
+    ``expected`` is the version that was loaded, None when the session was not loaded; ``found`` is the
+    stored version, None when it was deleted meanwhile or when another save is still being written.
+    """
+
+    def __init__(self, session_id: str, *, expected: int | None, found: int | None) -> None:
+        if expected is None:
+            message = (
+                f"session {session_id!r} exists but was not loaded here: "
+                "call load_session_state(…) before save_session_state(…)"
+            )
+        else:
+            there = "gone" if found is None else f"version {found}"
+            message = (
+                f"session {session_id!r} was changed elsewhere: version {expected} was loaded, "
+                f"the stored one is {there}; load it again and repeat the turn"
+            )
+        super().__init__(session_id, message)
+        self.expected = expected
+        self.found = found
+
+
+class SessionBusyError(SessionError):
+    """Another invocation of the session is running, and this one may not wait, or not any longer."""
+
+
+class StateNotSerializableError(SessionError):
+    """A module's state can't be stored as JSON. ``path`` leads to the value: ``memory.content[3].metadata``."""
+
+    def __init__(self, session_id: str, path: str, reason: str) -> None:
+        super().__init__(session_id, f"session {session_id!r}: {path} can't be stored as JSON: {reason}")
+        self.path = path
+
+
+class OverloadedError(AgentScopeError):
+    """All places are taken. ``retry_after`` is how many seconds to wait before another try."""
+
+    def __init__(self, retry_after: float = 1.0) -> None:
+        super().__init__("the server is at its limit of concurrent and waiting invocations")
+        self.retry_after = retry_after

@@ -1,0 +1,34 @@
+"""Messages and the content blocks they are made of, with the names and keys of AgentScope v1."""
+
+from agentscope.message._blocks import (
+    AudioBlock,
+    Base64Source,
+    ContentBlock,
+    ContentBlockType,
+    ImageBlock,
+    MediaSource,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    URLSource,
+    VideoBlock,
+)
+from agentscope.message._msg import Msg, Role
+
+__all__ = [
+    "AudioBlock",
+    "Base64Source",
+    "ContentBlock",
+    "ContentBlockType",
+    "ImageBlock",
+    "MediaSource",
+    "Msg",
+    "Role",
+    "TextBlock",
+    "ThinkingBlock",
+    "ToolResultBlock",
+    "ToolUseBlock",
+    "URLSource",
+    "VideoBlock",
+]

@@ -1,0 +1,193 @@
+"""The settings: one frozen tree, built once at the entry point. The keys are those of ``docs/configuration.md``."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+
+
+def _absolute_http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_absolute_http_url)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ScriptLine(_Section):
+    """One rule of an offline model: the first whose ``match`` is found in the last message is what it says.
+
+    ``match`` is a regular expression; a rule without one always matches.
+    """
+
+    match: str | None = None
+    reply: str = ""
+    tool_calls: tuple["ScriptedToolCall", ...] = ()
+
+
+class ScriptedToolCall(_Section):
+    """A tool call that an offline model makes."""
+
+    name: str
+    input: dict[str, Any] = {}
+
+
+class ModelSettings(_Section):
+    """``models.<slot>``."""
+
+    provider: str
+    model: str | None = None
+    api_key: SecretStr | None = None
+    base_url: HttpUrl | None = None
+    stream: bool = True
+    generate_kwargs: Annotated[dict[str, Any], Field(repr=False)] = {}
+    client_kwargs: Annotated[dict[str, Any], Field(repr=False)] = {}
+    script: tuple[ScriptLine, ...] = ()
+    chunk_size: Annotated[int, Field(ge=1)] = 8
+    delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> "ModelSettings":
+        if self.model is None and self.provider != "offline":
+            raise ValueError("model: required for this provider; set it to the vendor's model name")
+        return self
+
+
+class McpServerSettings(_Section):
+    """``mcp_servers.<name>``."""
+
+    transport: Literal["sse", "streamable_http", "stdio"]
+    url: HttpUrl | None = None
+    headers: dict[str, SecretStr] = {}
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, SecretStr] = {}
+    cwd: Path | None = None
+    timeout: Seconds = 30.0
+    sse_read_timeout: Seconds = 300.0
+    required: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @model_validator(mode="after")
+    def _says_where(self) -> "McpServerSettings":
+        needed, foreign = ("command", "url") if self.transport == "stdio" else ("url", "command")
+        if getattr(self, needed) is None:
+            raise ValueError(f"{needed}: required for transport {self.transport}")
+        if getattr(self, foreign) is not None:
+            raise ValueError(f"{foreign}: not used by transport {self.transport}; remove it")
+        return self
+
+
+class SessionSettings(_Section):
+    """``session``. ``url`` None means the file ``.agentscope/sessions.db`` in the project."""
+
+    backend: str = "sql"
+    url: SecretStr | None = None
+    auto_migrate: bool | None = None
+    on_conflict: Literal["queue", "reject", "replace"] = "queue"
+    queue_timeout: Seconds = 60.0
+    max_resident: Annotated[int, Field(ge=1)] = 10_000
+    ttl: Seconds | None = None
+    auto_save: bool = False
+    lease_ttl: Seconds = 15.0
+    owner_claim: str | None = None
+    durability: Literal["full", "normal"] = "full"
+
+
+class JwtSettings(_Section):
+    """``server.auth.jwt``."""
+
+    algorithms: tuple[str, ...] = ()
+    key: SecretStr | None = None
+    jwks: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    leeway: Annotated[float, Field(ge=0)] = 0.0
+
+
+class AuthSettings(_Section):
+    """``server.auth``."""
+
+    tokens: tuple[SecretStr, ...] = ()
+    tokens_file: Path | None = None
+    jwt: JwtSettings | None = None
+
+
+class ServerSettings(_Section):
+    """``server``. Times are seconds, sizes bytes."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    workers: Annotated[int, Field(ge=1)] = 1
+    max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    max_concurrent_invocations: Annotated[int, Field(ge=1)] = 256
+    max_queued: Annotated[int, Field(ge=0)] = 1024
+    request_timeout: Seconds | None = None
+    keepalive_interval: Seconds = 15.0
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+    replay_ttl: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    auth: AuthSettings = AuthSettings()
+    cors_origins: tuple[str, ...] | None = None
+    debug: bool = False
+
+
+class PlatformSettings(_Section):
+    """``platform``. Without an endpoint there is no platform to speak to."""
+
+    endpoint: HttpUrl | None = None
+    instance_id: str = Field(default_factory=socket.gethostname)
+    token: SecretStr | None = None
+    heartbeat_interval: Seconds = 30.0
+
+
+class TracingSettings(_Section):
+    """``tracing``."""
+
+    endpoint: HttpUrl | None = None
+    record_contents: bool = False
+
+
+class Settings(BaseSettings):
+    """The whole tree. ``load_settings`` builds it; a test may build one from keyword arguments alone."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        env_prefix="AGENTSCOPE_",
+        env_nested_delimiter="__",
+    )
+
+    app: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = "app:App"
+    models: dict[Name, ModelSettings] = {}
+    mcp_servers: dict[Name, McpServerSettings] = {}
+    session: SessionSettings = SessionSettings()
+    server: ServerSettings = ServerSettings()
+    platform: PlatformSettings = Field(default_factory=PlatformSettings)
+    tracing: TracingSettings = TracingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the constructor is given: ``load_settings`` reads the other sources, to say where each value is."""
+        return (init_settings,)
