@@ -86,14 +86,14 @@ class UnknownNameError(AgentScopeError, AttributeError, KeyError):
         # AttributeError keeps `name` for itself as a keyword: set it after its own constructor ran.
         super().__init__(kind, name)
         self.kind = kind
-        self.name = name
+        self.name = self._asked = name
         self.known = tuple(sorted(known))
 
     def __str__(self) -> str:
         there = ", ".join(self.known) or "none"
-        close = get_close_matches(self.name, self.known, n=1)
+        close = get_close_matches(self._asked, self.known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"no {self.kind} named {self.name!r}{hint} (there are: {there})"
+        return f"no {self.kind} named {self._asked!r}{hint} (there are: {there})"
 
 
 class GraphError(AgentScopeError):

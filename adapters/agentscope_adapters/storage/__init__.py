@@ -1,0 +1,3 @@
+"""Sessions in a database, SQLite or Postgres: the tables, the repository and the migrations."""
+
+__all__: list[str] = []
