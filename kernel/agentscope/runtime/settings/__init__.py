@@ -1,5 +1,23 @@
 """The configuration of a project: ``agentapp.yaml``, the environment, ``.env`` and flags, as one frozen tree."""
 
+from agentscope.runtime.settings._describe import Described, describe
+from agentscope.runtime.settings._load import Flag, load_settings
+from agentscope.runtime.settings._loaded import LoadedSettings
+from agentscope.runtime.settings._pending import unused_keys
+from agentscope.runtime.settings._problems import ConfigurationError, Problem
 from agentscope.runtime.settings._tree import ModelSettings, ServerSettings, SessionSettings, Settings
 
-__all__ = ["ModelSettings", "ServerSettings", "SessionSettings", "Settings"]
+__all__ = [
+    "ConfigurationError",
+    "Described",
+    "Flag",
+    "LoadedSettings",
+    "ModelSettings",
+    "Problem",
+    "ServerSettings",
+    "SessionSettings",
+    "Settings",
+    "describe",
+    "load_settings",
+    "unused_keys",
+]

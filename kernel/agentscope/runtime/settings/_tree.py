@@ -1,39 +1,69 @@
 """The settings: one frozen tree, built once at the entry point. The keys are those of ``docs/configuration.md``."""
 
+import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+# An empty secret is a variable that was never filled in: better said at start than by a vendor's 401.
+Secret = Annotated[SecretStr, Field(min_length=1)]
+
+# The messages of validators are shown to users as they are, and must not hold the value. Those of a whole section
+# begin with the key they are about: "model: required …".
 
 
 def _absolute_http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.port != 0 and not any(character.isspace() for character in value)
+    except ValueError:
+        usable = False
+    if not usable:
+        # Not from the parser's own error: that quotes the value, which may hold a password.
+        raise ValueError("is not a URL; write it like https://host:8000/path")
+    return value
+
+
+def _module_and_class(value: str) -> str:
+    module, _, name = value.partition(":")
+    if not name.isidentifier() or not all(step.isidentifier() for step in module.split(".")):
+        raise ValueError("must name a module and a class in it, like app:App")
+    return value
+
+
+def _regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError):
+        raise ValueError(
+            "is not a regular expression; put a backslash before a character that stands for itself"
+        ) from None
     return value
 
 
 HttpUrl = Annotated[str, AfterValidator(_absolute_http_url)]
+ModuleAndClass = Annotated[str, AfterValidator(_module_and_class)]
 
 
 class _Section(BaseModel):
+    # URLs may carry a password and are left out of the repr as well.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class ScriptLine(_Section):
-    """One rule of an offline model: the first whose ``match`` is found in the last message is what it says.
+class SecretFile(_Section):
+    """What may stand in the place of a secret: ``{file: /run/secrets/openai}``."""
 
-    ``match`` is a regular expression; a rule without one always matches.
-    """
-
-    match: str | None = None
-    reply: str = ""
-    tool_calls: tuple["ScriptedToolCall", ...] = ()
+    file: str
 
 
 class ScriptedToolCall(_Section):
@@ -43,13 +73,24 @@ class ScriptedToolCall(_Section):
     input: dict[str, Any] = {}
 
 
+class ScriptLine(_Section):
+    """One rule of an offline model: the first whose ``match`` is found in the last message is what it says.
+
+    ``match`` is a regular expression; a rule without one always matches.
+    """
+
+    match: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    reply: str = ""
+    tool_calls: tuple[ScriptedToolCall, ...] = ()
+
+
 class ModelSettings(_Section):
     """``models.<slot>``."""
 
     provider: str
     model: str | None = None
-    api_key: SecretStr | None = None
-    base_url: HttpUrl | None = None
+    api_key: Secret | None = None
+    base_url: Annotated[HttpUrl | None, Field(repr=False)] = None
     stream: bool = True
     generate_kwargs: Annotated[dict[str, Any], Field(repr=False)] = {}
     client_kwargs: Annotated[dict[str, Any], Field(repr=False)] = {}
@@ -68,10 +109,10 @@ class McpServerSettings(_Section):
     """``mcp_servers.<name>``."""
 
     transport: Literal["sse", "streamable_http", "stdio"]
-    url: HttpUrl | None = None
+    url: Annotated[HttpUrl | None, Field(repr=False)] = None
     headers: dict[str, SecretStr] = {}
     command: str | None = None
-    args: tuple[str, ...] = ()
+    args: Annotated[tuple[str, ...], Field(repr=False)] = ()
     env: dict[str, SecretStr] = {}
     cwd: Path | None = None
     timeout: Seconds = 30.0
@@ -95,7 +136,7 @@ class SessionSettings(_Section):
     """``session``. ``url`` None means the file ``.agentscope/sessions.db`` in the project."""
 
     backend: str = "sql"
-    url: SecretStr | None = None
+    url: Secret | None = None
     auto_migrate: bool | None = None
     on_conflict: Literal["queue", "reject", "replace"] = "queue"
     queue_timeout: Seconds = 60.0
@@ -111,17 +152,17 @@ class JwtSettings(_Section):
     """``server.auth.jwt``."""
 
     algorithms: tuple[str, ...] = ()
-    key: SecretStr | None = None
-    jwks: str | None = None
+    key: Secret | None = None
+    jwks: Annotated[str | None, Field(repr=False)] = None
     issuer: str | None = None
     audience: str | None = None
-    leeway: Annotated[float, Field(ge=0)] = 0.0
+    leeway: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class AuthSettings(_Section):
     """``server.auth``."""
 
-    tokens: tuple[SecretStr, ...] = ()
+    tokens: tuple[Secret, ...] = ()
     tokens_file: Path | None = None
     jwt: JwtSettings | None = None
 
@@ -148,16 +189,16 @@ class ServerSettings(_Section):
 class PlatformSettings(_Section):
     """``platform``. Without an endpoint there is no platform to speak to."""
 
-    endpoint: HttpUrl | None = None
+    endpoint: Annotated[HttpUrl | None, Field(repr=False)] = None
     instance_id: str = Field(default_factory=socket.gethostname)
-    token: SecretStr | None = None
+    token: Secret | None = None
     heartbeat_interval: Seconds = 30.0
 
 
 class TracingSettings(_Section):
     """``tracing``."""
 
-    endpoint: HttpUrl | None = None
+    endpoint: Annotated[HttpUrl | None, Field(repr=False)] = None
     record_contents: bool = False
 
 
@@ -172,7 +213,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    app: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] = "app:App"
+    app: ModuleAndClass = "app:App"
     models: dict[Name, ModelSettings] = {}
     mcp_servers: dict[Name, McpServerSettings] = {}
     session: SessionSettings = SessionSettings()
@@ -189,5 +230,5 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what the constructor is given: ``load_settings`` reads the other sources, to say where each value is."""
+        """Only what the constructor is given: ``load_settings`` reads the other sources, and keeps where they are."""
         return (init_settings,)

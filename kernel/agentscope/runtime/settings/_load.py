@@ -1,0 +1,37 @@
+"""The entry to loading. What reads YAML and ``.env`` is imported when it is first needed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from agentscope.runtime.settings._loaded import LoadedSettings
+
+
+class Flag(NamedTuple):
+    """A command-line flag that sets a key: ``name`` is what users type (``--port``), ``value`` None when not given."""
+
+    name: str
+    value: object
+
+
+def load_settings(
+    project: Path,
+    *,
+    config: Path | None = None,
+    assignments: Sequence[str] = (),
+    flags: Mapping[str, Flag] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> LoadedSettings:
+    """The settings of the project in the folder ``project``.
+
+    The highest first: ``flags`` (dotted key to flag), ``assignments`` (``server.port=9000``, the value in YAML), the
+    environment (``AGENTSCOPE_SERVER__PORT``), the project's ``.env``, ``agentapp.yaml`` (or ``config``, relative to
+    the working directory), the defaults. Mappings are merged, lists replaced. ``environment`` None means that of the
+    process.
+
+    Raises ``ProjectError`` when the folder or the file isn't there, ``ConfigurationError`` with every problem found.
+    """
+    # YAML and the reading of it cost more than the rest of this package, and `agentscope --help` needs neither.
+    from agentscope.runtime.settings._read import read_project
+
+    return read_project(project, config, assignments, flags or {}, environment)
