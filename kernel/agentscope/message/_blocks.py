@@ -1,8 +1,8 @@
 """Content blocks: plain dictionaries with the keys that AgentScope v1 gives them."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, Required
 
-from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import TypedDict
 
 
 class TextBlock(TypedDict):
@@ -62,7 +62,7 @@ class VideoBlock(TypedDict):
 class ToolUseBlock(TypedDict, total=False):
     """A model's wish to call a tool. ``input`` holds the arguments by name.
 
-    ``raw_input`` is the model's own text; it is there when the text was not a JSON object, and ``input`` is then empty.
+    ``raw_input`` is the model's own text; it is there when that was not a JSON object, and ``input`` is then empty.
     """
 
     type: Required[Literal["tool_use"]]

@@ -140,13 +140,16 @@ class Msg:
         return f"Msg(name={self.name!r}, content={self.content!r}, role={self.role!r}, id={self.id!r})"
 
 
-def _content(content: str | Sequence[ContentBlock]) -> str | list[ContentBlock]:
+def _content(content: object) -> str | list[ContentBlock]:
     if isinstance(content, str):
         return content
+    if not isinstance(content, Sequence):
+        raise TypeError(f"content is a {type(content).__name__}: it must be a string or a list of content blocks")
     for index, block in enumerate(cast("Sequence[object]", content)):
         if not isinstance(block, dict) or "type" not in block:
             raise TypeError(f"content[{index}] is not a content block: a block is a dictionary with a 'type'")
-    return content if isinstance(content, list) else list(content)
+    blocks = cast("Sequence[ContentBlock]", content)
+    return blocks if isinstance(blocks, list) else list(blocks)
 
 
 @lru_cache(maxsize=4)

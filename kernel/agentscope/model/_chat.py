@@ -50,7 +50,8 @@ class ChatChunk:
         """The new content as blocks; empty when the chunk carries only usage or a stop reason."""
         if self._blocks is None:
             # Nearly every chunk is plain text whose reader wants `text`: the block is made when asked for.
-            self._blocks = [{"type": "text", "text": self.text}] if self.text else []
+            blocks: list[ContentBlock] = [{"type": "text", "text": self.text}]
+            self._blocks = blocks if self.text else []
         return self._blocks
 
     def __repr__(self) -> str:

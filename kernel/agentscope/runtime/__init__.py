@@ -1,0 +1,23 @@
+"""What an app is written against, ``runtime``, ``AgentApp`` and ``SessionContext``, and the kernel: ``Runtime``."""
+
+from agentscope.runtime._app import AgentApp
+from agentscope.runtime._facade import runtime
+from agentscope.runtime._invocation import Invocation, InvocationCancelledError, InvocationTimeoutError
+from agentscope.runtime._models import ModelHandle, ModelSlots, ModelStream
+from agentscope.runtime._runtime import Runtime
+from agentscope.runtime._stream import MsgStream
+from agentscope.session import SessionContext
+
+__all__ = [
+    "AgentApp",
+    "Invocation",
+    "InvocationCancelledError",
+    "InvocationTimeoutError",
+    "ModelHandle",
+    "ModelSlots",
+    "ModelStream",
+    "MsgStream",
+    "Runtime",
+    "SessionContext",
+    "runtime",
+]

@@ -1,0 +1,71 @@
+"""What ``agentscope run`` says when it starts: what is served where, and out of what."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from agentscope import __version__
+from agentscope.runtime import Runtime
+from agentscope.runtime.settings import LoadedSettings, unused_keys
+
+_log = logging.getLogger("agentscope.cli")
+
+
+def announce(runtime: Runtime, address: str, log_format: str) -> None:
+    """Say that requests are answered now: rich on a terminal, plain lines elsewhere, a log line with JSON logs."""
+    title = f"agentscope-kernel {__version__} serves {runtime.project.name} on {address}"
+    facts = _facts(runtime)
+    if log_format == "json":
+        _log.info(title, extra={"address": address, **facts})
+    elif sys.stdout.isatty():
+        _print_rich(title, facts)
+    else:
+        click.echo("\n".join([title, *(f"  {name:<9} {value}" for name, value in facts.items())]))
+
+
+def warn_of_unused_keys(loaded: LoadedSettings, *, no_platform: bool) -> None:
+    """Warn of each key that is set and does nothing in this version."""
+    for key in unused_keys(loaded):
+        if not (no_platform and key.partition(".")[0] == "platform"):
+            _log.warning("%s is set (%s) but does nothing in this version", key, loaded.origin(key))
+
+
+def _facts(runtime: Runtime) -> dict[str, str]:
+    settings = runtime.settings
+    models = [
+        f"{slot} = {model.provider}" + (f" {model.model}" if model.model else "")
+        for slot, model in settings.models.items()
+    ]
+    return {
+        "app": settings.app,
+        "models": ", ".join(models) or "none",
+        "tools": "none",
+        "sessions": _session_store(runtime),
+    }
+
+
+def _session_store(runtime: Runtime) -> str:
+    session = runtime.settings.session
+    if session.backend != "sql":
+        return session.backend
+    url = "" if session.url is None else session.url.get_secret_value()
+    if url.startswith("postgres"):
+        # Host and database without user and password.
+        return f"postgresql {url.rpartition('@')[2].partition('?')[0].rpartition('://')[2]}"
+    file = url.partition("///")[2] or ".agentscope/sessions.db"
+    return f"sqlite {Path(file)}"
+
+
+def _print_rich(title: str, facts: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(Text(f"  {name}", style="dim"), Text(value))
+    console = Console()
+    console.print(Text(title, style="bold green"))
+    console.print(table)

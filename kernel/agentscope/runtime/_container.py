@@ -1,0 +1,74 @@
+"""The container: every port as a provider, and the check that the graph of them can be built."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+from dependency_injector import containers, providers
+
+from agentscope.errors import GraphError
+from agentscope.model import ChatModel
+from agentscope.runtime.settings import Settings
+from agentscope.session import SessionRepository, SessionStore
+
+
+class KernelContainer(containers.DeclarativeContainer):
+    """What a runtime is made of. Every provider can be overridden, before and after the start.
+
+    The container is synchronous. What must be opened is opened by the runtime, which gives it to the ``Dependency``
+    here as its default, so that an override always stands above it.
+    """
+
+    settings: providers.Dependency[Settings] = providers.Dependency(instance_of=Settings)
+    loaded_versions: providers.Dependency[Any] = providers.Dependency()
+    session_repository: providers.Dependency[SessionRepository] = providers.Dependency(
+        instance_of=SessionRepository  # type: ignore[type-abstract] # a protocol that is checked at run time will do
+    )
+    session: providers.Singleton[SessionStore] = providers.Singleton(
+        # The provider, not what it gives now: a store that is already built follows an override.
+        SessionStore,
+        repository=session_repository.provider,
+        versions=loaded_versions,
+    )
+    models: providers.Aggregate[ChatModel] = providers.Aggregate()
+
+
+OPENED_AT_START = frozenset({"session_repository"})
+"""The dependencies that have no value before the runtime has opened them."""
+
+
+def overriding(provider: providers.Provider[Any]) -> providers.Provider[Any] | None:
+    """The provider that stands in for this one; None when nothing does."""
+    # The library's type hints leave what its providers give open.
+    return provider.last_overriding  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def replace(provider: providers.Provider[Any], replacement: object) -> AbstractContextManager[object]:
+    """Let the provider give that object, until the context manager is left."""
+    return cast("AbstractContextManager[object]", provider.override(providers.Object(replacement)))  # pyright: ignore[reportUnknownMemberType]
+
+
+def check_graph(container: containers.Container) -> None:
+    """Raise ``GraphError`` when a provider has no value or can't be called with what it is given."""
+    for name, provider in container.providers.items():
+        if isinstance(provider, providers.Dependency):
+            if not provider.is_defined and name not in OPENED_AT_START:
+                raise GraphError(name, "it has no value; give it one with `.override(…)` or when the runtime is made")
+        elif isinstance(provider, providers.Aggregate):
+            for slot, inner in provider.providers.items():
+                _check_arguments(f"{name}.{slot}", inner)
+        else:
+            _check_arguments(name, provider)
+
+
+def _check_arguments(name: str, provider: providers.Provider[Any]) -> None:
+    # An override that was made before the start is what will be called.
+    provider = overriding(provider) or provider
+    if not isinstance(provider, providers.Factory | providers.BaseSingleton | providers.Callable):
+        return
+    provides = cast("Callable[..., Any]", provider.provides)
+    try:
+        inspect.signature(provides).bind(*provider.args, **provider.kwargs)
+    except (TypeError, ValueError) as error:
+        raise GraphError(name, f"{provides!r} can't be called with what it is given: {error}") from error

@@ -1,0 +1,46 @@
+"""Which runtime and which invocation the running code belongs to."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from agentscope.errors import RuntimeNotReadyError
+
+if TYPE_CHECKING:
+    from agentscope.runtime._invocation import Invocation
+    from agentscope.runtime._runtime import Runtime
+
+current_runtime: ContextVar[Runtime | None] = ContextVar("agentscope_runtime", default=None)
+current_invocation: ContextVar[Invocation[Any] | None] = ContextVar("agentscope_invocation", default=None)
+
+_live: list[Runtime] = []
+"""The runtimes of this process that serve. It is state of the process by its nature: what `runtime` falls back on
+when the running code belongs to none, as in a script or a notebook."""
+
+
+def enlist(runtime: Runtime) -> None:
+    """Make a runtime known to the process."""
+    _live.append(runtime)
+
+
+def delist(runtime: Runtime) -> None:
+    """Undo ``enlist``."""
+    if runtime in _live:
+        _live.remove(runtime)
+
+
+def find_runtime() -> Runtime | None:
+    """The runtime of this context, else the only one of the process; None when there is none.
+
+    Raises ``RuntimeNotReadyError`` when there are several to choose from.
+    """
+    runtime = current_runtime.get()
+    if runtime is not None:
+        return runtime
+    if len(_live) > 1:
+        raise RuntimeNotReadyError(
+            f"{len(_live)} runtimes are live and this code runs in none of them: "
+            "use the Runtime object itself, or call from inside an invocation"
+        )
+    return _live[0] if _live else None

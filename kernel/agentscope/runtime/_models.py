@@ -1,0 +1,135 @@
+"""``runtime.models``: the configured models by slot, and the handles through which an app calls them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from types import AsyncGeneratorType, TracebackType
+from typing import Any, cast
+
+from agentscope.errors import UnknownNameError
+from agentscope.message import Msg
+from agentscope.model import ChatChunk, ChatModel, ChatResponse, ToolChoice, ToolSchema
+from agentscope.runtime._current import current_invocation
+
+
+class ModelStream(AsyncIterator[ChatChunk]):
+    """A model's answer while it is made.
+
+    It belongs to the invocation that asked for it, which closes it at the latest when the invocation ends. Close it
+    sooner with ``async with`` or ``aclose()``.
+    """
+
+    def __init__(self, chunks: AsyncIterator[ChatChunk]) -> None:
+        self._invocation = current_invocation.get()
+        self._reader: asyncio.Task[Any] | None = None
+        self._ended = asyncio.Event()
+        self._generator = cast("AsyncGeneratorType[ChatChunk, None]", self._read(chunks))
+        if self._invocation is not None:
+            self._invocation.own(self)
+
+    def __aiter__(self) -> AsyncGenerator[ChatChunk, None]:
+        # The generator itself: a chunk passes through no further Python frame.
+        return self._generator
+
+    async def __anext__(self) -> ChatChunk:
+        return await anext(self._generator)
+
+    async def _read(self, chunks: AsyncIterator[ChatChunk]) -> AsyncGenerator[ChatChunk, None]:
+        self._reader = asyncio.current_task()
+        try:
+            async for chunk in chunks:
+                if chunk.usage is not None and self._invocation is not None:
+                    self._invocation.count(chunk.usage)
+                yield chunk
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+            if self._invocation is not None:
+                self._invocation.disown(self)
+            self._ended.set()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the connection to the vendor."""
+        if self._generator.ag_running and self._reader is not None:
+            # Another task waits for the next chunk. A running generator can't be closed, its reader can be stopped.
+            self._reader.cancel()
+            await self._ended.wait()
+        await self._generator.aclose()
+        if self._invocation is not None:
+            self._invocation.disown(self)
+
+    async def __aenter__(self) -> "ModelStream":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ModelHandle:
+    """A model slot. It asks the container for the model at each call, so that it follows every replacement."""
+
+    __slots__ = ("_provider", "slot")
+
+    def __init__(self, slot: str, provider: Callable[[], ChatModel]) -> None:
+        self.slot = slot
+        self._provider = provider
+
+    def stream(
+        self,
+        messages: Sequence[Msg],
+        *,
+        tools: Sequence[ToolSchema] | None = None,
+        tool_choice: ToolChoice | None = None,
+        **kwargs: Any,
+    ) -> ModelStream:
+        """See ``ChatModel.stream``."""
+        return ModelStream(self._provider().stream(messages, tools=tools, tool_choice=tool_choice, **kwargs))
+
+    async def __call__(
+        self,
+        messages: Sequence[Msg],
+        *,
+        tools: Sequence[ToolSchema] | None = None,
+        tool_choice: ToolChoice | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        """See ``ChatModel.__call__``."""
+        response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)
+        invocation = current_invocation.get()
+        if invocation is not None and response.usage is not None:
+            invocation.count(response.usage)
+        return response
+
+    def __repr__(self) -> str:
+        return f"<model {self.slot!r}>"
+
+
+class ModelSlots(Mapping[str, ModelHandle]):
+    """The models by slot: ``runtime.models.main`` or ``runtime.models["main"]``."""
+
+    def __init__(self, providers: Mapping[str, Callable[[], ChatModel]]) -> None:
+        self._handles = {slot: ModelHandle(slot, provider) for slot, provider in providers.items()}
+
+    def __getitem__(self, slot: str) -> ModelHandle:
+        try:
+            return self._handles[slot]
+        except KeyError:
+            raise UnknownNameError("model slot", slot, self._handles) from None
+
+    def __getattr__(self, slot: str) -> ModelHandle:
+        if slot.startswith("__"):
+            raise AttributeError(slot)
+        return self[slot]
+
+    def __contains__(self, slot: object) -> bool:
+        return slot in self._handles
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._handles)
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __repr__(self) -> str:
+        return f"<models: {', '.join(self._handles) or 'none'}>"

@@ -1,0 +1,69 @@
+"""Loading the app class of a project, and saying in a line what is wrong with it when it can't be loaded."""
+
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from agentscope.errors import AgentScopeError, ProjectError
+from agentscope.runtime._app import AgentApp, check_app_class
+from agentscope.runtime._imports import ProjectModules
+
+
+def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
+    """The class that ``app`` names (``module:Class``) in the project.
+
+    Raises ``ProjectError`` when there is none, it can't serve, or its module can't be imported.
+    """
+    module_name, _, class_name = app.partition(":")
+    path = modules.folder.joinpath(*module_name.split("."))
+    if not path.with_suffix(".py").is_file() and not (path / "__init__.py").is_file():
+        shown = f"{module_name.replace('.', '/')}.py"
+        raise ProjectError(f"no {shown} in {modules.folder}: create it with a class {class_name}, or set `app`")
+    shown = f"{module_name}.py" if path.with_suffix(".py").is_file() else f"{module_name}/__init__.py"
+    try:
+        module = modules.load(module_name)
+    except Exception as error:
+        raise ProjectError(explain(error, modules.folder, shown)) from error
+    cls = vars(module).get(class_name)
+    if not isinstance(cls, type):
+        classes = [name for name, value in vars(module).items() if _is_app_class(value)]
+        hint = f"; set `app: {module_name}:{classes[0]}` in agentapp.yaml" if classes else ""
+        raise ProjectError(f"{shown}: no class {class_name}{hint or ': write `class App(AgentApp):`'}")
+    return check_app_class(cls, shown)
+
+
+def explain(error: Exception, folder: Path, where: str) -> str:
+    """One line that says what a project's code raised, at which of its lines, and what to do."""
+    where = _place(error, folder) or where
+    if isinstance(error, AgentScopeError):
+        return f"{where}: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        top = error.name.partition(".")[0]
+        requirements = "pip install -r requirements.txt" if (folder / "requirements.txt").is_file() else ""
+        command = requirements or f"pip install {top}"
+        return f"{where}: module {error.name!r} is not installed; run: {command}"
+    return f"{where}: {type(error).__name__}: {error}"
+
+
+def _place(error: Exception, folder: Path) -> str | None:
+    """File and line of the project where the error came from, the innermost one."""
+    if isinstance(error, SyntaxError) and error.filename and _inside(Path(error.filename), folder):
+        return f"{Path(error.filename).relative_to(folder)}:{error.lineno}"
+    frames = [frame for frame in _frames(error.__traceback__) if _inside(Path(frame.filename), folder)]
+    return f"{Path(frames[-1].filename).relative_to(folder)}:{frames[-1].lineno}" if frames else None
+
+
+def _frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
+    return list(traceback.extract_tb(trace))
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    environment = Path(sys.prefix)
+    return path.is_relative_to(folder) and not (
+        environment.is_relative_to(folder) and path.is_relative_to(environment)
+    )
+
+
+def _is_app_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, AgentApp) and value is not AgentApp

@@ -1,0 +1,280 @@
+"""``Runtime``: a project, its container and its running invocations, as one ordinary object."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from dependency_injector import providers
+
+from agentscope.errors import ProjectError, RuntimeNotReadyError, UnknownNameError
+from agentscope.message import Msg
+from agentscope.model import ChatModel
+from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, find_adapter
+from agentscope.runtime._admission import Admission
+from agentscope.runtime._app import AgentApp, check_app_class
+from agentscope.runtime._container import KernelContainer, check_graph, overriding, replace
+from agentscope.runtime._current import current_invocation, current_runtime, delist, enlist
+from agentscope.runtime._imports import ProjectModules
+from agentscope.runtime._invocation import Invocation
+from agentscope.runtime._models import ModelSlots
+from agentscope.runtime._project import explain, load_app_class
+from agentscope.runtime._resources import Resources
+from agentscope.runtime._stream import MsgStream
+from agentscope.runtime.settings import ModelSettings, Settings, load_settings
+from agentscope.session import SessionStore, TaskVersions, Versions
+
+_log = logging.getLogger("agentscope.runtime")
+_T = TypeVar("_T")
+
+
+class Runtime:
+    """A kernel. Several may live in one process; none sees another.
+
+    ``project`` is the folder of ``app.py``, which ``settings.app`` names; with ``app`` the class is given instead.
+    Use it as an async context manager, or call ``initialize`` and ``shutdown``.
+    """
+
+    def __init__(self, settings: Settings, *, project: Path | None = None, app: type[AgentApp] | None = None) -> None:
+        self.settings = settings
+        self.project = (project or Path.cwd()).resolve()
+        self.container = KernelContainer(settings=settings, loaded_versions=providers.Object(self._loaded_versions))
+        slots: dict[Any, providers.Provider[ChatModel]] = {
+            slot: providers.Singleton(self._make_model, slot, model) for slot, model in settings.models.items()
+        }
+        self.container.models.set_providers(slots)
+        self.models = ModelSlots(self.container.models.providers)
+        self.state = "new"
+        self._app_class = app
+        self._app: AgentApp | None = None
+        self._modules = ProjectModules(self.project)
+        self._resources = Resources()
+        self._model_resources = Resources()
+        self._task_versions = TaskVersions()
+        self._admission = Admission(settings)
+        self._running: dict[asyncio.Task[None], Invocation[Any]] = {}
+
+    @classmethod
+    def from_project(
+        cls, project: Path | str = ".", *, config: Path | None = None, assignments: Sequence[str] = ()
+    ) -> "Runtime":
+        """The runtime of a project folder. ``assignments`` are settings such as ``server.port=9000``.
+
+        Raises ``UserError`` when the folder or its configuration is wrong.
+        """
+        loaded = load_settings(Path(project), config=config, assignments=assignments)
+        return cls(loaded.settings, project=loaded.project)
+
+    @property
+    def session(self) -> SessionStore:
+        """What loads and saves the state of sessions."""
+        return self.container.session()
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether the runtime is started and not yet shut down."""
+        return self.state in {"running", "draining"}
+
+    @property
+    def app(self) -> AgentApp:
+        """The app object. Raises ``RuntimeNotReadyError`` before the start."""
+        if self._app is None:
+            raise RuntimeNotReadyError("the runtime has no app before `await runtime.initialize()`")
+        return self._app
+
+    @property
+    def waiting(self) -> int:
+        """How many invocations wait for their session or for a slot."""
+        return self._admission.waiting
+
+    async def initialize(self) -> None:
+        """Load the app, check the graph, open everything in order, and run ``on_startup``.
+
+        What was opened is closed again when a later step fails. Raises ``UserError`` for mistakes in the project.
+        """
+        if self.state != "new":
+            raise RuntimeNotReadyError(f"initialize() on a runtime that is {self.state}: make a new one")
+        self.state = "starting"
+        token = current_runtime.set(self)
+        try:
+            self._modules.install()
+            self._resources.push("the project's modules", self._forget_modules)
+            app_class = self._load_app_class()
+            check_graph(self.container)
+            await self._open()
+            self._app = await self._start_app(app_class)
+        except BaseException:
+            self.state = "stopped"
+            await self._resources.aclose()
+            raise
+        finally:
+            current_runtime.reset(token)
+        self.state = "running"
+        enlist(self)
+
+    async def drain(self, timeout: float = 0.0) -> None:
+        """Take no new invocation, wait up to ``timeout`` seconds for those that run, and cancel the rest."""
+        if not self.is_initialized:
+            return
+        self.state = "draining"
+        if self._running and timeout > 0:
+            await asyncio.wait(self._running, timeout=timeout)
+        while self._running:
+            for invocation in self._running.values():
+                invocation.cancel()
+            await asyncio.wait(self._running)
+
+    async def shutdown(self) -> None:
+        """Cancel what still runs, run ``on_shutdown``, and close everything in reverse order.
+
+        Raises an ``ExceptionGroup`` when something did not close; the rest is closed all the same.
+        """
+        if not self.is_initialized:
+            return
+        await self.drain()
+        self.state = "stopped"
+        token = current_runtime.set(self)
+        try:
+            await self._resources.aclose()
+        finally:
+            current_runtime.reset(token)
+            delist(self)
+
+    async def __aenter__(self) -> "Runtime":
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    @contextmanager
+    def override(
+        self, *, models: Mapping[str, ChatModel] | None = None, **replacements: object
+    ) -> "Generator[Runtime, None, None]":
+        """Put objects in the place of models, by slot, and of the container's other providers, by name.
+
+        It holds for everyone who uses this runtime until the ``with`` block ends. Raises ``UnknownNameError``,
+        before anything is replaced, for a slot or a provider that does not exist.
+        """
+        slots = self.container.models.providers
+        for slot in models or {}:
+            if slot not in slots:
+                raise UnknownNameError("model slot", slot, slots)
+        named = {name: provider for name, provider in self.container.providers.items() if name != "models"}
+        for name in replacements:
+            if name not in named:
+                raise UnknownNameError("provider", name, named)
+        with ExitStack() as stack:
+            for slot, model in (models or {}).items():
+                stack.enter_context(replace(slots[slot], model))
+            for name, replacement in replacements.items():
+                stack.enter_context(replace(named[name], replacement))
+            yield self
+
+    async def begin(
+        self,
+        msg: Msg,
+        encode: Callable[[Msg], tuple[_T, int]],
+        *,
+        session_id: str,
+        request_id: str,
+        metadata: dict[str, Any] | None = None,
+    ) -> Invocation[_T]:
+        """Wait for the session and for a slot, then start an invocation; whoever begins one reads its pump.
+
+        Raises ``RuntimeNotReadyError``, ``SessionBusyError`` or ``OverloadedError`` when it may not start.
+        """
+        self._require_running()
+        await self._admission.enter(session_id)
+        try:
+            self._require_running()
+            invocation = Invocation(
+                self,
+                self.app,
+                msg,
+                encode,
+                session_id=session_id,
+                request_id=request_id,
+                metadata=metadata,
+                timeout=self.settings.server.request_timeout,
+            )
+            task = invocation.start()
+        except BaseException:
+            self._admission.leave(session_id)
+            raise
+        # A callback, because a task that is cancelled before its first step runs no line of its own.
+        self._running[task] = invocation
+        task.add_done_callback(self._finish)
+        return invocation
+
+    def invoke(
+        self, message: Msg | str, *, session_id: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> MsgStream:
+        """The app's answer as an async iterator of ``Msg``s. Without a session id, a new session is used."""
+        msg = Msg("user", message, "user") if isinstance(message, str) else message
+        return MsgStream(self.begin, msg, session_id or uuid4().hex, metadata)
+
+    async def check_dependencies(self) -> dict[str, bool]:
+        """Whether each thing the runtime depends on answers, by name."""
+        try:
+            async with asyncio.timeout(2.0):
+                await self.container.session_repository().ping()
+        except Exception:
+            _log.exception("the session store does not answer")
+            return {"session": False}
+        return {"session": True}
+
+    def _load_app_class(self) -> type[AgentApp]:
+        if self._app_class is not None:
+            return check_app_class(self._app_class, self._app_class.__module__)
+        return load_app_class(self._modules, self.settings.app)
+
+    async def _open(self) -> None:
+        repository = self.container.session_repository
+        if overriding(repository) is None:
+            settings = self.settings.session
+            opener = find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self.project)
+            opened = await self._resources.enter("session store", opener(settings, self.project))
+            repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
+        self._resources.push("models", self._model_resources.aclose)
+        for provider in self.container.models.providers.values():
+            if overriding(provider) is None:
+                provider()
+
+    def _make_model(self, slot: str, settings: ModelSettings) -> ChatModel:
+        adapter = find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
+        model: ChatModel = adapter(slot, settings)
+        close = getattr(model, "aclose", None)
+        if close is not None:
+            self._model_resources.push(f"model {slot!r}", close)
+        return model
+
+    async def _start_app(self, app_class: type[AgentApp]) -> AgentApp:
+        try:
+            app = app_class()
+            await app.on_startup()
+        except Exception as error:
+            raise ProjectError(explain(error, self.project, app_class.__name__)) from error
+        self._resources.push("on_shutdown", app.on_shutdown)
+        return app
+
+    async def _forget_modules(self) -> None:
+        self._modules.remove()
+
+    def _require_running(self) -> None:
+        if self.state != "running":
+            raise RuntimeNotReadyError(f"the runtime is {self.state}: it takes invocations while it is running")
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        invocation = self._running.pop(task)
+        self._admission.leave(invocation.session_id)
+
+    def _loaded_versions(self) -> Versions:
+        invocation = current_invocation.get()
+        return self._task_versions() if invocation is None else invocation.loaded_versions

@@ -1,0 +1,58 @@
+"""The aiohttp application of a runtime."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from agentscope.runtime import Runtime
+from agentscope.server._errors import to_api_error
+from agentscope.server._health import health, ready
+from agentscope.server._invoke import invoke
+from agentscope.server._keys import REQUEST_ID, RUNTIME, STARTED
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def create_app(runtime: Runtime) -> web.Application:
+    """An application that serves a runtime, and starts and stops it unless it is started already.
+
+    Run it with ``handler_cancellation=True``: a client that leaves then cancels the app at once, instead of at the
+    next line it can't be sent.
+    """
+    app = web.Application(middlewares=[_errors], client_max_size=runtime.settings.server.max_body_bytes)
+    app[RUNTIME] = runtime
+    app[STARTED] = time.monotonic()
+    app.cleanup_ctx.append(_run)
+    app.router.add_post("/invoke", invoke)
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", ready)
+    return app
+
+
+async def _run(app: web.Application) -> AsyncIterator[None]:
+    runtime = app[RUNTIME]
+    if runtime.is_initialized:
+        yield
+        return
+    async with runtime:
+        yield
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, and give every failure the API's shape."""
+    given = request.headers.get("X-Request-Id")
+    request_id = given if given is not None and _SAFE_ID.fullmatch(given) else uuid4().hex
+    request[REQUEST_ID] = request_id
+    try:
+        return await handler(request)
+    except ConnectionError:
+        # The client is gone: there is nobody to tell.
+        raise
+    except Exception as error:
+        debug = request.app[RUNTIME].settings.server.debug
+        return to_api_error(error, request_id, debug=debug).response(request_id)

@@ -1,0 +1,95 @@
+"""Every failure as the one error shape of the HTTP API: a code, a status and a message a client may see."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from agentscope.errors import (
+    OverloadedError,
+    RuntimeNotReadyError,
+    SessionBusyError,
+    SessionConflictError,
+)
+from agentscope.model import ModelError, ModelRateLimitError
+from agentscope.runtime import InvocationCancelledError, InvocationTimeoutError
+
+_log = logging.getLogger("agentscope.server")
+
+_HTTP_CODES = {
+    400: "INVALID_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """A failure in the API's words. ``details`` lists each invalid field as ``{"path": …, "message": …}``."""
+
+    status: int
+    code: str
+    message: str
+    details: Sequence[Mapping[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The ``error`` object of a response or a trailer."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message, "request_id": request_id}
+        if self.details:
+            error["details"] = list(self.details)
+        return error
+
+    def response(self, request_id: str) -> web.Response:
+        """The answer to a request that failed before anything was sent."""
+        return web.Response(
+            status=self.status,
+            body=orjson.dumps({"error": self.body(request_id)}),
+            content_type="application/json",
+            headers={**self.headers, "X-Request-Id": request_id, "Cache-Control": "no-store"},
+        )
+
+
+def to_api_error(error: BaseException, request_id: str, *, debug: bool) -> ApiError:
+    """What a client is told about a failure. The log gets the traceback of one that nobody expected."""
+    match error:
+        case ApiError():
+            return error
+        case web.HTTPException():
+            return _from_http(error)
+        case SessionBusyError() | SessionConflictError():
+            return ApiError(409, "SESSION_BUSY", str(error))
+        case OverloadedError():
+            return ApiError(429, "OVERLOADED", str(error), headers=_retry_after(error.retry_after))
+        case RuntimeNotReadyError():
+            return ApiError(503, "NOT_READY", "the server is not ready; try again", headers=_retry_after(1))
+        case InvocationCancelledError():
+            return ApiError(503, "CANCELLED", "the server cancelled the invocation", headers=_retry_after(1))
+        case InvocationTimeoutError():
+            return ApiError(504, "TIMEOUT", f"the invocation was cancelled: {error}")
+        case ModelError():
+            _log.error("%s, request %s", error, request_id)
+            message = str(error) if debug else f"model {error.slot!r}: {error.summary}"
+            wait = error.retry_after if isinstance(error, ModelRateLimitError) else None
+            return ApiError(502, "MODEL_ERROR", message, headers={} if wait is None else _retry_after(wait))
+        case _:
+            _log.error("the app failed, request %s", request_id, exc_info=error)
+            message = f"{type(error).__name__}: {error}" if debug else "the app failed; its log has the details"
+            return ApiError(500, "APP_ERROR", message)
+
+
+def _from_http(error: web.HTTPException) -> ApiError:
+    code = _HTTP_CODES.get(error.status, "INVALID_REQUEST")
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return ApiError(error.status, code, HTTPStatus(error.status).description or error.reason, headers=headers)
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, ceil(seconds)))}

@@ -1,0 +1,42 @@
+"""``GET /health`` and ``GET /ready``: is the process alive, and should it get requests."""
+
+import time
+
+import orjson
+from aiohttp import web
+
+from agentscope import __version__
+from agentscope.server._keys import REQUEST_ID, RUNTIME, STARTED
+
+
+async def health(request: web.Request) -> web.Response:
+    """Alive as long as the event loop turns."""
+    uptime = time.monotonic() - request.app[STARTED]
+    return _json(
+        request,
+        200,
+        {
+            "status": "healthy",
+            "instance_id": request.app[RUNTIME].settings.platform.instance_id,
+            "uptime": round(uptime, 1),
+            "version": __version__,
+        },
+    )
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Ready when the runtime takes invocations and everything it needs answers."""
+    runtime = request.app[RUNTIME]
+    if runtime.state != "running":
+        return _json(request, 503, {"status": runtime.state, "dependencies": {}})
+    dependencies = await runtime.check_dependencies()
+    up = all(dependencies.values())
+    states = {name: "up" if answers else "down" for name, answers in dependencies.items()}
+    return _json(request, 200 if up else 503, {"status": "ready" if up else "not_ready", "dependencies": states})
+
+
+def _json(request: web.Request, status: int, document: dict[str, object]) -> web.Response:
+    headers = {"Cache-Control": "no-store", "X-Request-Id": request[REQUEST_ID]}
+    if status == 503:
+        headers["Retry-After"] = "1"
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)

@@ -1,0 +1,172 @@
+"""Reading and checking the body of ``POST /invoke``."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
+
+from agentscope.message import (
+    AudioBlock,
+    ContentBlock,
+    ImageBlock,
+    Msg,
+    Role,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    VideoBlock,
+)
+from agentscope.server._errors import ApiError
+from agentscope.server._keys import RUNTIME
+
+MAX_DEPTH = 100
+"""How deep the JSON of a request may be nested: deeper is nobody's message, and could not be written out again."""
+
+
+def _iso8601(value: str) -> str:
+    datetime.fromisoformat(value)
+    return value
+
+
+def _content_kind(value: object) -> Literal["string", "blocks"]:
+    return "string" if isinstance(value, str) else "blocks"
+
+
+_Block = Annotated[
+    TextBlock | ThinkingBlock | ImageBlock | AudioBlock | VideoBlock | ToolUseBlock | ToolResultBlock,
+    Field(discriminator="type"),
+]
+# A check of its own, because a block may have keys that only its vendor knows, and a message may not.
+_CONTENT: TypeAdapter[str | list[ContentBlock]] = TypeAdapter(
+    Annotated[Annotated[str, Tag("string")] | Annotated[list[_Block], Tag("blocks")], Discriminator(_content_kind)],
+    config=ConfigDict(extra="allow", strict=True),
+)
+
+
+class MessageBody(BaseModel):
+    """``message`` of a request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    role: Role
+    content: Any
+    id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    metadata: dict[str, Any] | None = None
+    timestamp: Annotated[str, AfterValidator(_iso8601)] | None = None
+
+
+class InvokeBody(BaseModel):
+    """The body of ``POST /invoke``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    session_id: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    message: MessageBody
+    metadata: dict[str, Any] = {}
+
+
+_BODY = TypeAdapter(InvokeBody)
+_PLAIN_WORDS = {"extra_forbidden": "unknown field", "missing": "required"}
+
+
+async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any]]:
+    """The session id, the message and the metadata of a request. Raises ``ApiError`` when they are not all right."""
+    _check_media_type(request)
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        limit = request.app[RUNTIME].settings.server.max_body_bytes
+        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"the body is larger than {limit} bytes") from error
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise ApiError(400, "INVALID_REQUEST", "the body can't be read: it is cut or wrongly encoded") from error
+    try:
+        data: object = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, "INVALID_JSON", f"the body is not JSON in UTF-8: {error}") from error
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
+        raise ApiError(400, "INVALID_REQUEST", f"the body is nested more than {MAX_DEPTH} levels deep")
+    details = [*_offences(_BODY, data, ())]
+    if isinstance(data, dict) and isinstance(message := cast("dict[str, Any]", data).get("message"), dict):
+        details += _offences(_CONTENT, cast("dict[str, Any]", message).get("content", ""), ("message", "content"))
+    if details:
+        fields = ", ".join(dict.fromkeys(detail["path"] or "the body" for detail in details))
+        raise ApiError(400, "INVALID_REQUEST", f"the request is not valid: {fields}", details)
+    # What was checked is used as it came: blocks keep the keys that only their vendor knows.
+    checked = cast("dict[str, Any]", data)
+    return checked["session_id"], Msg.from_dict(checked["message"]), checked.get("metadata", {})
+
+
+def _check_media_type(request: web.Request) -> None:
+    declared = request.headers.get("Content-Type")
+    if declared is not None:
+        media_type = request.content_type
+        if media_type != "application/json" and not (
+            media_type.startswith("application/") and media_type.endswith("+json")
+        ):
+            raise ApiError(
+                415, "UNSUPPORTED_MEDIA_TYPE", "the body must be JSON: send `Content-Type: application/json`"
+            )
+        if (request.charset or "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
+            raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be encoded in UTF-8")
+    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body may be compressed with gzip or deflate only")
+
+
+def _depth_exceeds(data: object, limit: int) -> bool:
+    level = [data]
+    for _ in range(limit):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(cast("dict[str, object]", value).values())
+            elif isinstance(value, list):
+                below.extend(cast("list[object]", value))
+        if not below:
+            return False
+        level = below
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _offences(checker: TypeAdapter[Any], data: object, prefix: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        checker.validate_python(data)
+    except ValidationError as error:
+        return [
+            {
+                "path": ".".join(prefix) + _path(found["loc"], data, within=bool(prefix)),
+                "message": _PLAIN_WORDS.get(found["type"], found["msg"]),
+            }
+            for found in error.errors(include_url=False)
+        ]
+    return []
+
+
+def _path(location: Sequence[int | str], data: object, *, within: bool) -> str:
+    """``message.content[0].text``, or the part of it ``within`` a field.
+
+    The location also names union members, which are no part of the document.
+    """
+    path = ""
+    for index, part in enumerate(location):
+        if isinstance(part, int):
+            path += f"[{part}]"
+            data = cast("list[object]", data)[part] if isinstance(data, list) else None
+        elif isinstance(data, dict) and (part in data or index == len(location) - 1):
+            path += f".{part}" if path or within else part
+            data = cast("dict[str, object]", data).get(part)
+    return path

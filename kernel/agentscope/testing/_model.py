@@ -1,0 +1,60 @@
+"""A chat model that says what it is told and remembers what it was asked."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentscope.message import Msg
+from agentscope.model import ChatChunk, ChatModelBase, ChatResponse, ChatUsage, ToolChoice, ToolSchema
+
+Reply = str | Sequence[ChatChunk] | ChatResponse | BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call of a model, as it came."""
+
+    messages: Sequence[Msg]
+    tools: Sequence[ToolSchema] | None
+    tool_choice: ToolChoice | None
+    kwargs: dict[str, Any]
+
+
+class ScriptedModel(ChatModelBase):
+    """Answers its calls with ``replies``, in order, and keeps the calls in ``calls``.
+
+    A reply is a text (streamed in words), the chunks of a stream, a whole response, or an exception to raise. A
+    call more than there are replies raises ``AssertionError``.
+    """
+
+    def __init__(self, *replies: Reply) -> None:
+        self.calls: list[ModelCall] = []
+        self._replies = list(replies)
+
+    async def stream(
+        self,
+        messages: Sequence[Msg],
+        *,
+        tools: Sequence[ToolSchema] | None = None,
+        tool_choice: ToolChoice | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatChunk]:
+        """See ``ChatModel.stream``."""
+        self.calls.append(ModelCall(tuple(messages), tools, tool_choice, kwargs))
+        if not self._replies:
+            raise AssertionError(f"the scripted model was called {len(self.calls)} times: it has no reply left")
+        reply = self._replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        for chunk in _chunks(reply):
+            yield chunk
+
+
+def _chunks(reply: str | Sequence[ChatChunk] | ChatResponse) -> Sequence[ChatChunk]:
+    if isinstance(reply, ChatResponse):
+        return [ChatChunk(blocks=reply.content, usage=reply.usage, stop_reason=reply.stop_reason)]
+    if not isinstance(reply, str):
+        return reply
+    words = reply.split(" ")
+    spoken = [ChatChunk(word if index == 0 else f" {word}") for index, word in enumerate(words)]
+    return [*spoken, ChatChunk(usage=ChatUsage(0, len(words)), stop_reason="stop")]
