@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 
 .PHONY: run test check format lint types bench clean
 
-run: $(STAMP) ## serve the quickstart example on port 8080
-	$(BIN)/agentscope run examples/quickstart
+run: $(STAMP) ## serve the quickstart on port 8080: offline, or through openai when OPENAI_API_KEY is set
+	$(BIN)/agentscope run examples/quickstart $(if $(OPENAI_API_KEY),--config examples/quickstart/openai.yaml)
 
 test: $(STAMP) ## run the tests; says which Postgres they use
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m coverage report --fail-under=95
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -21,8 +22,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 
-check: lint types ## everything that CI runs
-	$(MAKE) test COVERAGE=1
+check: lint types test ## everything that CI runs
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -1,8 +1,42 @@
-"""What every test has."""
+"""What every test has: a header that names its Postgres, and a guard on the event loop."""
+
+from collections.abc import Generator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
 
 from postgres import describe_postgres
+
+_AT_START = [
+    ("agentscope/runtime/_runtime.py", "__init__"),
+    ("agentscope/runtime/_runtime.py", "from_project"),
+    ("agentscope/runtime/_runtime.py", "initialize"),
+    # An app that imports inside its methods has chosen to read a file there, once.
+    ("agentscope/runtime/_imports.py", "_import"),
+    ("agentscope_adapters/models/_shared.py", "build_client"),
+    # In a thread, with a loop that serves nothing else.
+    ("agentscope_adapters/storage/migrations.py", "_run_scripts"),
+]
+"""Before the port opens nobody is served: reading the project and importing what it needs may block."""
 
 
 def pytest_report_header() -> str:
     """Say which Postgres the tests use."""
     return describe_postgres()
+
+
+@pytest.fixture(autouse=True)
+def event_loop_guard() -> Generator[BlockBuster, None, None]:
+    """Fail a test in which code of ours blocks the event loop: a read, a sleep, a lock."""
+    with blockbuster_ctx(["agentscope", "agentscope_adapters", "agentscope_cli"]) as guard:
+        for harmless in ("os.getcwd", "os.path.abspath"):
+            # A system call without a disk behind it.
+            guard.functions[harmless].deactivate()
+        for function in guard.functions.values():
+            for file, name in _AT_START:
+                function.can_block_in(file, {name})
+            # When it connects, the driver looks for a password file.
+            function.can_block_in("asyncpg/connect_utils.py", {"_dot_postgresql_path", "_parse_connect_dsn_and_args"})
+            # A traceback in the log is read from the source files.
+            function.can_block_in("logging/__init__.py", {"formatException"})
+        yield guard

@@ -26,14 +26,18 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+_LIBRARIES = ("aiohttp", "alembic", "anthropic", "asyncio", "asyncpg", "httpcore2", "httpx2", "openai", "sqlalchemy")
+
+
 def configure_logging(level: str, form: str) -> None:
-    """Log this program's records at ``level`` and those of libraries from warnings up."""
+    """Log this program's records and the app's at ``level``, and those of our libraries from warnings up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter() if form == "json" else logging.Formatter("%(levelname)s %(name)s: %(message)s")
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries stay quiet at debug, too: some of them log whole requests, with what people wrote in them.
-    root.setLevel(logging.WARNING)
-    logging.getLogger("agentscope").setLevel(level.upper())
+    root.setLevel(level.upper())
+    for library in _LIBRARIES:
+        # Quiet at debug, too: some of them log whole requests, with what people wrote in them.
+        logging.getLogger(library).setLevel(max(logging.WARNING, root.level))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from processes import Running, agentscope, running
 
 APP = """
@@ -98,7 +99,8 @@ def ready(server: Running) -> str:
 
 def test_a_signal_during_the_start_ends_it_with_0(project: Path) -> None:
     app = "import asyncio\n" + APP.replace('print("on_startup"', 'print("http://starting"').replace(
-        "flush=True)\n\n    async def on_shutdown", "flush=True)\n        await asyncio.sleep(60)\n\n    async def on_shutdown"
+        "flush=True)\n\n    async def on_shutdown",
+        "flush=True)\n        await asyncio.sleep(60)\n\n    async def on_shutdown",
     )
     (project / "app.py").write_text(app)
     with running(project) as server:
@@ -150,11 +152,18 @@ def test_a_terminal_gets_the_same_facts(project: Path) -> None:
 
 
 def write(name: str, text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(text) and None
+    def spoil(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return spoil
+
+
+def take_yaml_away(folder: Path) -> None:
+    (folder / "agentapp.yaml").unlink()
 
 
 MISTAKES = [
-    pytest.param(lambda folder: (folder / "agentapp.yaml").unlink(), "no agentapp.yaml", id="no agentapp.yaml"),
+    pytest.param(take_yaml_away, "no agentapp.yaml", id="no agentapp.yaml"),
     pytest.param(write("agentapp.yaml", "models: [\n"), "agentapp.yaml:2:1", id="broken YAML"),
     pytest.param(write("app.py", "raise ValueError('no good')"), "app.py:1: ValueError: no good", id="app raises"),
     pytest.param(write("app.py", "x = 1"), "app.py: no class App", id="no class App"),
@@ -167,7 +176,9 @@ MISTAKES = [
         write("app.py", "import numpyy"), "module 'numpyy' is not installed; run: pip install numpyy", id="no module"
     ),
     pytest.param(
-        write("agentapp.yaml", "models: {main: {provider: opnai, model: m}}"), "models.main.provider: no adapter", id="provider"
+        write("agentapp.yaml", "models: {main: {provider: opnai, model: m}}"),
+        "models.main.provider: no adapter",
+        id="provider",
     ),
     pytest.param(
         write("agentapp.yaml", "models: {main: {provider: openai, model: gpt-4}}"),
@@ -176,7 +187,9 @@ MISTAKES = [
     ),
     pytest.param(write("agentapp.yaml", "session: {url: mysql://x/y}"), "session.url", id="another database"),
     pytest.param(
-        write("agentapp.yaml", "session: {url: postgresql://u:hunter2@127.0.0.1:9/db}"), "127.0.0.1:9", id="no Postgres"
+        write("agentapp.yaml", "session: {url: postgresql://u:hunter2@127.0.0.1:9/db}"),
+        "127.0.0.1:9",
+        id="no Postgres",
     ),
     pytest.param(write("agentapp.yaml", "server: {host: 203.0.113.7}"), "203.0.113.7", id="another machine's address"),
     pytest.param(write("agentapp.yaml", "server: {auth: {tokens: [hunter2]}}"), "server.auth", id="auth"),
@@ -184,9 +197,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("spoil", "message"), MISTAKES)
-def test_a_mistake_is_a_short_message_and_status_2(
-    project: Path, spoil: Callable[[Path], None], message: str
-) -> None:
+def test_a_mistake_is_a_short_message_and_status_2(project: Path, spoil: Callable[[Path], None], message: str) -> None:
     spoil(project)
     done = agentscope("run", project, "--port", "0")
     assert done.returncode == 2, done.stderr
@@ -222,11 +233,17 @@ def test_an_unset_key_and_three_typos_are_one_report_of_four_lines(project: Path
     )(project)
     done = agentscope("run", project)
     assert done.returncode == 2
-    first, second, third, fourth = done.stderr.splitlines()
-    assert first.startswith("agentapp.yaml:3:5") and first.endswith("did you mean provider?")
-    assert second.startswith("agentapp.yaml:5:14") and "environment variable OPENAI_API_KEY is not set" in second
-    assert third.startswith("agentapp.yaml:6:1") and third.endswith("did you mean mcp_servers?")
-    assert fourth.startswith("agentapp.yaml:8:3") and fourth.endswith("did you mean port?")
+    lines = done.stderr.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "agentapp.yaml:3:5",
+        "agentapp.yaml:5:14",
+        "agentapp.yaml:6:1",
+        "agentapp.yaml:8:3",
+    ]
+    assert lines[0].endswith("did you mean provider?")
+    assert "environment variable OPENAI_API_KEY is not set" in lines[1]
+    assert lines[2].endswith("did you mean mcp_servers?")
+    assert lines[3].endswith("did you mean port?")
 
 
 def test_an_installed_distribution_of_that_import_name_is_told_with_the_command(project: Path) -> None:

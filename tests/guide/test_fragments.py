@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentscope.message import Msg
 from agentscope.model import ModelBadRequestError
 from agentscope.runtime import Runtime
@@ -92,5 +93,3 @@ async def test_the_model_is_warmed_up_before_the_first_request(tmp_path: Path) -
 async def test_metadata_reaches_the_app(tmp_path: Path, metadata: dict[str, Any]) -> None:
     async with fragment(tmp_path, "## 访问 Metadata") as rt:
         assert await answer(rt, metadata=metadata) == []
-
-

@@ -1,5 +1,6 @@
 """The guide's quickstart: its files, unchanged, in a process that `agentscope run` started, asked with its curl."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from guide.text import COPY, SEED, block
 from processes import Running, running
 from vendors.anthropic_server import AnthropicServer
@@ -74,15 +76,14 @@ async def test_killing_the_client_after_the_first_line_closes_the_vendors_connec
     async with OpenAIServer() as vendor:
         vendor.say("Hello", then="hang")
         with running(project, "--set", f"models.main.base_url={vendor.base_url}", OPENAI_API_KEY=KEY) as server:
-            client = subprocess.Popen(guides_curl(server.address), stdout=subprocess.PIPE)
+            client = await asyncio.create_subprocess_exec(*guides_curl(server.address), stdout=subprocess.PIPE)
             assert client.stdout is not None
-            line = await server.in_thread(lambda _: client.stdout and client.stdout.readline())
+            line = await client.stdout.readline()
             client.kill()
-            client.wait()
-            client.stdout.close()
+            await client.wait()
             # A second from the client's death to the closed connection: what is promised is a time.
             await server.within(1.0, vendor.client_left.wait())
-    assert json.loads(line or b"")["content"] == "Hello"
+    assert json.loads(line)["content"] == "Hello"
 
 
 def test_the_guides_commands_are_ones_we_have() -> None:

@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def block(heading: str, language: str) -> str:
     """The first code block of a language under the heading, as it is written."""
     section = COPY.read_text().split(f"\n{heading}\n", 1)[1]
-    return next(code for name, code in _BLOCK.findall(section) if name == language)
+    return next(found[2] for found in _BLOCK.finditer(section) if found[1] == language)
 
 
 def imports() -> str:

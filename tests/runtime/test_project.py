@@ -104,11 +104,16 @@ async def test_a_module_of_the_project_hides_an_installed_one_for_the_project_on
         pytest.param(
             {"app": "import helper", "helper": "\n\n1/0"}, "helper.py:3: ZeroDivisionError", id="a module raises"
         ),
-        pytest.param({"app": "def f(:\n  pass"}, "app.py:1: SyntaxError", id="syntax"),
+        pytest.param({"app": "def f(:\n  pass"}, "app.py:1: SyntaxError: invalid syntax", id="syntax"),
         pytest.param(
             {"app": "import not_there_at_all.sub"},
             "app.py:1: module 'not_there_at_all' is not installed; run: pip install not_there_at_all",
             id="a module that isn't installed",
+        ),
+        pytest.param(
+            {"app": "from agentscope.nothing import Thing"},
+            "app.py:1: this version of agentscope-kernel has no module 'agentscope.nothing'",
+            id="a module of ours that isn't there",
         ),
         pytest.param({"app": "x = 1"}, "app.py: no class App: write `class App(AgentApp):`", id="no class"),
         pytest.param(

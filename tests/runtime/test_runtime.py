@@ -116,6 +116,15 @@ def test_the_slots_behave_like_a_mapping_and_like_attributes() -> None:
         _ = rt.models["big"]
 
 
+@pytest.mark.parametrize("messages", ["hello", Msg("u", "hello", "user")], ids=["text", "message"])
+async def test_a_model_that_is_not_given_a_list_says_so(messages: Any) -> None:
+    rt = Runtime(settings())
+    with pytest.raises(TypeError, match=r"write \[msg\]"):
+        rt.models.main.stream(messages)
+    with pytest.raises(TypeError, match=r"write \[msg\]"):
+        await rt.models.main(messages)
+
+
 async def test_everything_closes_in_reverse_order_and_failures_come_together() -> None:
     order: list[str] = []
 
@@ -325,6 +334,15 @@ async def test_a_project_is_run_from_a_script(tmp_path: Path) -> None:
     finally:
         await runtime.shutdown()
     assert not runtime.is_initialized
+
+
+async def test_a_projects_variables_may_be_given_for_a_test(tmp_path: Path) -> None:
+    (tmp_path / "agentapp.yaml").write_text(
+        "models: {main: {provider: openai, model: m, api_key: '${KEY_OF_NOBODY}'}}"
+    )
+    rt = Runtime.from_project(tmp_path, environment={"KEY_OF_NOBODY": "not used"})
+    with rt.override(models={"main": ScriptedModel("no vendor")}):
+        assert (await rt.models.main([Msg("u", "hi", "user")])).text == "no vendor"
 
 
 async def test_a_runtime_starts_once() -> None:

@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, web
 
 from agentscope.errors import SessionConflictError
 from agentscope.message import Msg
 from agentscope.model import ModelBadRequestError, ModelRateLimitError
-from agentscope.runtime import AgentApp, SessionContext, runtime
+from agentscope.runtime import AgentApp, Runtime, SessionContext, runtime
+from agentscope.server import ServerRunner, create_app
 from agentscope.testing import ScriptedModel
-from serving import Echo, invocation, served
+from serving import Echo, invocation, served, settings
 
 
 class Speaks(AgentApp):
@@ -169,6 +171,16 @@ async def test_an_error_after_the_first_line_is_in_the_trailer(error: Exception,
     assert "secret detail" not in trailer["error"]["message"]
 
 
+async def test_an_app_that_saves_without_loading_is_told_in_the_log_and_not_to_the_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served(failing(SessionConflictError("s1", expected=None, found=2), lines=0)) as server:
+        response = await server.post(invocation())
+        assert response.status == 500
+        assert "load_session_state" not in await response.text()
+    assert "call load_session_state(…) before save_session_state(…)" in caplog.text
+
+
 async def test_an_error_event_ends_a_stream_of_events() -> None:
     async with served(failing(ValueError("x"), lines=1)) as server:
         text = await (await server.post(invocation(), headers={"Accept": "text/event-stream"})).text()
@@ -278,6 +290,22 @@ async def test_a_body_with_a_charset_in_quotes_and_gzip_is_read() -> None:
             headers={"Content-Type": 'application/json; charset="UTF-8"', "Content-Encoding": "gzip"},
         )
         assert json.loads((await response.text()).splitlines()[0])["content"] == "häßlich 你好"
+
+
+async def test_the_limit_of_a_body_is_the_runtimes_also_inside_another_application() -> None:
+    host = web.Application(client_max_size=1000)
+    rt = Runtime(settings(server={"max_body_bytes": 5000}), app=Echo)
+    host.add_subapp("/agent", create_app(rt))
+    runner = ServerRunner(host)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+            answers = [await client.post("/agent/invoke", json=invocation("x" * size)) for size in (3000, 6000)]
+            assert [answer.status for answer in answers] == [200, 413]
+            assert "larger than 5000 bytes" in await answers[1].text()
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_block_keeps_the_keys_that_only_its_vendor_knows() -> None:

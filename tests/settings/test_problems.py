@@ -103,7 +103,7 @@ def test_the_report_is_one_aligned_line_for_each_problem(project: Project) -> No
             "models: {m: {provider: openai}}",
             "1:10",
             "models.m.model",
-            "required for this provider; set it to the vendor's model name",
+            "required for openai; set it to the vendor's model name",
             id="key that another requires",
         ),
         pytest.param(

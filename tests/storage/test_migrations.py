@@ -188,7 +188,7 @@ async def test_an_upgrade_that_fails_leaves_nothing(settings: SessionSettings, t
 async def test_an_upgrade_is_logged(
     settings: SessionSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger=migrations.__name__):
+    with caplog.at_level(logging.DEBUG, logger=migrations.__name__):
         for _ in range(2):
             await upgrade_schema(settings, tmp_path)
 

@@ -124,7 +124,9 @@ async def _upgrade(database: Database) -> SchemaState:
     with database.explaining():
         before = await database.migrate(lambda connection: _run_scripts(connection, database.label))
     if not before.is_current:
-        logger.info("%s: schema %s -> %s", before.database, before.found or "none", before.needed)
+        # Making a database is part of every project's first start, changing one is an event.
+        level = logging.INFO if before.found else logging.DEBUG
+        logger.log(level, "%s: schema %s -> %s", before.database, before.found or "none", before.needed)
     return before
 
 

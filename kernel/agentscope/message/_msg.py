@@ -68,8 +68,7 @@ class Msg:
     def timestamp(self) -> str:
         """When the message was made: ISO 8601 in UTC, such as ``2026-01-15T10:30:00.000Z``, unless set otherwise."""
         if not isinstance(self._time, str):
-            milliseconds = int(self._time * 1000)
-            self._time = f"{_utc_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+            self._time = _utc(int(self._time * 1000))
         return self._time
 
     @timestamp.setter
@@ -150,6 +149,12 @@ def _content(content: object) -> str | list[ContentBlock]:
             raise TypeError(f"content[{index}] is not a content block: a block is a dictionary with a 'type'")
     blocks = cast("Sequence[ContentBlock]", content)
     return blocks if isinstance(blocks, list) else list(blocks)
+
+
+# Messages come in bursts: most share their millisecond with the one before, nearly all their second.
+@lru_cache(maxsize=4)
+def _utc(milliseconds: int) -> str:
+    return f"{_utc_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 @lru_cache(maxsize=4)

@@ -24,6 +24,7 @@ class ProjectModules(MetaPathFinder):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.package = f"_agentscope_project_{next(_numbers)}"
+        self._ours: dict[str, bool] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
 
     def install(self) -> None:
@@ -64,12 +65,17 @@ class ProjectModules(MetaPathFinder):
         level: int = 0,
     ) -> ModuleType:
         top = name.partition(".")[0]
-        if level or not self._has(top):
+        if level or not (self._ours[top] if top in self._ours else self._has(top)):
             return builtins.__import__(name, globals, locals, fromlist, level)
         module = builtins.__import__(f"{self.package}.{name}", globals, locals, fromlist, 0)
         return module if fromlist else sys.modules[f"{self.package}.{top}"]
 
     def _has(self, top: str) -> bool:
+        # Remembered, because an import inside a function comes by here each time.
+        self._ours[top] = self._is_there(top)
+        return self._ours[top]
+
+    def _is_there(self, top: str) -> bool:
         if (self.folder / f"{top}.py").is_file() or (self.folder / top / "__init__.py").is_file():
             return True
         # A folder without __init__.py is a package only when nothing else has the name, as everywhere in Python.

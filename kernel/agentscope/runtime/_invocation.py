@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from agentscope.errors import InvocationClosedError
@@ -188,6 +189,9 @@ class Invocation(Generic[_T]):
             elif now() - rested > _TURN_SECONDS:
                 await asyncio.sleep(0)
                 rested = now()
+        if isinstance(answer, AsyncGeneratorType):
+            # A generator that came to its end is closed; another iterator may still have something open.
+            self._owned.pop(cast("Closable", answer), None)
 
     async def _close(self) -> None:
         cut: asyncio.CancelledError | None = None

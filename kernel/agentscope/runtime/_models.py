@@ -84,6 +84,7 @@ class ModelHandle:
         **kwargs: Any,
     ) -> ModelStream:
         """See ``ChatModel.stream``."""
+        _check_messages(messages)
         return ModelStream(self._provider().stream(messages, tools=tools, tool_choice=tool_choice, **kwargs))
 
     async def __call__(
@@ -95,6 +96,7 @@ class ModelHandle:
         **kwargs: Any,
     ) -> ChatResponse:
         """See ``ChatModel.__call__``."""
+        _check_messages(messages)
         response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)
         invocation = current_invocation.get()
         if invocation is not None and response.usage is not None:
@@ -133,3 +135,8 @@ class ModelSlots(Mapping[str, ModelHandle]):
 
     def __repr__(self) -> str:
         return f"<models: {', '.join(self._handles) or 'none'}>"
+
+
+def _check_messages(messages: object) -> None:
+    if isinstance(messages, str | Msg):
+        raise TypeError(f"a model takes a list of messages, not a {type(messages).__name__}: write [msg]")

@@ -40,10 +40,15 @@ def explain(error: Exception, folder: Path, where: str) -> str:
         return f"{where}: {error}"
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         top = error.name.partition(".")[0]
+        if top == "agentscope":
+            # Installing what PyPI calls agentscope would break this environment.
+            return f"{where}: this version of agentscope-kernel has no module {error.name!r}"
         requirements = "pip install -r requirements.txt" if (folder / "requirements.txt").is_file() else ""
         command = requirements or f"pip install {top}"
         return f"{where}: module {error.name!r} is not installed; run: {command}"
-    return f"{where}: {type(error).__name__}: {error}"
+    # The text of a syntax error ends with its place, which stands in front already.
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{where}: {type(error).__name__}: {text}"
 
 
 def _place(error: Exception, folder: Path) -> str | None:

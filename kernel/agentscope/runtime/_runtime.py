@@ -60,13 +60,21 @@ class Runtime:
 
     @classmethod
     def from_project(
-        cls, project: Path | str = ".", *, config: Path | None = None, assignments: Sequence[str] = ()
+        cls,
+        project: Path | str = ".",
+        *,
+        config: Path | None = None,
+        assignments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> "Runtime":
-        """The runtime of a project folder. ``assignments`` are settings such as ``server.port=9000``.
+        """The runtime of a project folder.
+
+        ``config`` names another file than ``agentapp.yaml``, ``assignments`` are settings such as
+        ``server.port=9000``, and ``environment`` stands in for that of the process.
 
         Raises ``UserError`` when the folder or its configuration is wrong.
         """
-        loaded = load_settings(Path(project), config=config, assignments=assignments)
+        loaded = load_settings(Path(project), config=config, assignments=assignments, environment=environment)
         return cls(loaded.settings, project=loaded.project)
 
     @property

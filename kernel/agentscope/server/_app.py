@@ -23,7 +23,7 @@ def create_app(runtime: Runtime) -> web.Application:
     Run it with ``handler_cancellation=True``: a client that leaves then cancels the app at once, instead of at the
     next line it can't be sent.
     """
-    app = web.Application(middlewares=[_errors], client_max_size=runtime.settings.server.max_body_bytes)
+    app = web.Application(middlewares=[_errors])
     app[RUNTIME] = runtime
     app[STARTED] = time.monotonic()
     app.cleanup_ctx.append(_run)

@@ -64,8 +64,11 @@ def to_api_error(error: BaseException, request_id: str, *, debug: bool) -> ApiEr
             return error
         case web.HTTPException():
             return _from_http(error)
-        case SessionBusyError() | SessionConflictError():
+        case SessionBusyError():
             return ApiError(409, "SESSION_BUSY", str(error))
+        case SessionConflictError(expected=int()):
+            # Another writer was first. Without `expected` the app has not loaded the session: its own mistake, below.
+            return ApiError(409, "SESSION_BUSY", f"session {error.session_id!r} was changed elsewhere; try again")
         case OverloadedError():
             return ApiError(429, "OVERLOADED", str(error), headers=_retry_after(error.retry_after))
         case RuntimeNotReadyError():

@@ -88,10 +88,7 @@ async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any
     """The session id, the message and the metadata of a request. Raises ``ApiError`` when they are not all right."""
     _check_media_type(request)
     try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        limit = request.app[RUNTIME].settings.server.max_body_bytes
-        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"the body is larger than {limit} bytes") from error
+        body = await _read_body(request)
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise ApiError(400, "INVALID_REQUEST", "the body can't be read: it is cut or wrongly encoded") from error
     try:
@@ -109,6 +106,17 @@ async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any
     # What was checked is used as it came: blocks keep the keys that only their vendor knows.
     checked = cast("dict[str, Any]", data)
     return checked["session_id"], Msg.from_dict(checked["message"]), checked.get("metadata", {})
+
+
+async def _read_body(request: web.Request) -> bytes:
+    # Not `request.read()`: its limit is that of the application this one may be mounted in.
+    limit = request.app[RUNTIME].settings.server.max_body_bytes
+    body = bytearray()
+    async for piece in request.content.iter_any():
+        body += piece
+        if len(body) > limit:
+            raise ApiError(413, "PAYLOAD_TOO_LARGE", f"the body is larger than {limit} bytes")
+    return bytes(body)
 
 
 def _check_media_type(request: web.Request) -> None:

@@ -92,7 +92,7 @@ async def serve(runtime: Runtime, on_ready: Callable[[str], None]) -> None:
             on_ready(_address(sock))
             await stop.wait()
             stop.clear()
-            _log.info("stopping: %g seconds for running invocations", settings.shutdown_timeout)
+            _log.info("stopping; what still runs has %g seconds to finish", settings.shutdown_timeout)
             if not await _unless(stop, runtime.drain(settings.shutdown_timeout)):
                 await runtime.drain()
         finally:

@@ -73,6 +73,9 @@ class ScriptedToolCall(_Section):
     input: dict[str, Any] = {}
 
 
+_VENDORS = frozenset({"openai", "anthropic", "dashscope", "gemini", "ollama"})
+
+
 class ScriptLine(_Section):
     """One rule of an offline model: the first whose ``match`` is found in the last message is what it says.
 
@@ -100,8 +103,9 @@ class ModelSettings(_Section):
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "ModelSettings":
-        if self.model is None and self.provider != "offline":
-            raise ValueError("model: required for this provider; set it to the vendor's model name")
+        # Of another provider only its adapter knows whether it needs one, or that there is no such provider.
+        if self.model is None and self.provider in _VENDORS:
+            raise ValueError(f"model: required for {self.provider}; set it to the vendor's model name")
         return self
 
 

@@ -1,0 +1,56 @@
+"""``python -m benchmarks [ROW…]``: measure, and print one table. A ratio over its limit is said, not a failure."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Final
+
+from benchmarks.processes import Workplace
+from benchmarks.serving import measure_one_line, measure_quickstart, measure_throughput
+from benchmarks.starting import measure_help, measure_import, measure_start
+from benchmarks.table import HEADER, Row
+
+GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]]]] = {
+    ("import",): measure_import,
+    ("help",): measure_help,
+    ("start", "memory"): measure_start,
+    ("throughput", "first-line"): measure_throughput,
+    ("one-line",): measure_one_line,
+    ("quickstart",): measure_quickstart,
+}
+"""What measures the rows of these names; some are measured together."""
+
+REFERENCES: Final = """\
+reference: for import and help, the import of aiohttp.web, pydantic-settings, yaml and dependency-injector;
+           for the others, benchmarks/bare.py, which writes the same lines on bare aiohttp"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the rows that are named, and those measured with them; all when none is named."""
+    names = [name for group in GROUPS for name in group]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Print the ratios against bare aiohttp.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(names)}; all when none is given")
+    wanted = set[str](parser.parse_args(arguments).rows)
+    if unknown := wanted.difference(names):
+        parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    signal.signal(signal.SIGTERM, _exit)
+    print(REFERENCES, HEADER, sep="\n\n", flush=True)
+    with TemporaryDirectory(prefix="agentscope-benchmarks-") as folder:
+        workplace = Workplace(Path(folder))
+        for group, measure in GROUPS.items():
+            if not wanted or wanted.intersection(group):
+                for row in measure(workplace):
+                    print(row, flush=True)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    # An exception passes through the blocks that end the servers.
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

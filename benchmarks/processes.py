@@ -1,0 +1,144 @@
+"""Starting programs, asking them over the loopback, and ending them on every path."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+HOST = "127.0.0.1"
+SCRIPTS = Path(sys.executable).parent
+"""Where the environment's console scripts are."""
+
+_PATIENCE = 30.0  # seconds for a program to answer or to end
+_POLL = 0.0005  # seconds between two attempts to connect: a tighter loop takes a core from the program that starts
+
+Command = Callable[[int], Sequence[str | Path]]
+"""A server's command line, given its port."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of an answer, and what was seen of its server when it was complete.
+
+    ``seconds`` passed since the process was started; ``resident`` is its memory in MiB (VmRSS).
+    """
+
+    body: bytes
+    seconds: float
+    resident: float
+
+
+class Workplace:
+    """A temporary folder that programs run in, away from any project and its settings.
+
+    Their bytecode is kept there too: compiled by the first run of a program, warm for the others, gone afterwards.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("AGENTSCOPE_") and name != "PYTHONDONTWRITEBYTECODE"
+        }
+        self._environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+
+    def run(self, *command: str | Path) -> str:
+        """Run a program to its end and return what it printed. Raises ``RuntimeError`` when it fails."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=_PATIENCE
+        )
+        if done.returncode:
+            raise RuntimeError(f"{command} failed:\n{done.stderr}")
+        return done.stdout
+
+    def seconds(self, *command: str | Path) -> float:
+        """How long a program takes from its start to its end."""
+        begun = time.perf_counter()
+        self.run(*command)
+        return time.perf_counter() - begun
+
+    @contextmanager
+    def serving(self, command: Command, message: str) -> Generator[tuple[int, Answer]]:
+        """Start a server, and give its port and its answer to its first message. It is ended with the block."""
+        port = _free_port()
+        log = self.folder / f"server-{port}.log"
+        with log.open("wb") as output:
+            begun = time.perf_counter()
+            process = subprocess.Popen(
+                command(port), cwd=self.folder, env=self._environment, stdout=output, stderr=subprocess.STDOUT
+            )
+            try:
+                connection = _connect(port, process, log)
+                body = _post(connection, message)
+                yield port, Answer(body, time.perf_counter() - begun, _resident(process.pid))
+            finally:
+                _end(process)
+
+    def first_answer(self, command: Command, message: str) -> Answer:
+        """Start a server, ask it once, and end it."""
+        with self.serving(command, message) as (_, answer):
+            return answer
+
+
+def request_body(session_id: str, message: str) -> bytes:
+    """The body of ``POST /invoke``. Neither text may hold what JSON escapes."""
+    return (
+        f'{{"session_id":"{session_id}","message":{{"name":"user","role":"user","content":"{message}"}}}}'
+    ).encode()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _connect(port: int, process: subprocess.Popen[bytes], log: Path) -> HTTPConnection:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        connection = HTTPConnection(HOST, port, timeout=_PATIENCE)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            if process.poll() is not None:
+                break
+            time.sleep(_POLL)
+        else:
+            return connection
+    raise RuntimeError(f"{process.args!r} did not serve:\n{log.read_text()}")
+
+
+def _post(connection: HTTPConnection, message: str) -> bytes:
+    try:
+        connection.request("POST", "/invoke", request_body("first", message), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise RuntimeError(f"HTTP {response.status}: {body.decode()}")
+    return body
+
+
+def _resident(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_PATIENCE)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise

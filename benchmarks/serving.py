@@ -1,0 +1,82 @@
+"""What a running server can do: answers a second and the time to the first line, many clients at once."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.load import CONNECTIONS, Round, run_load
+from benchmarks.processes import Workplace
+from benchmarks.starting import PROJECTS, bare, kernel
+from benchmarks.table import Row, take_turns
+
+_TURNS = 7
+_SECONDS = 1.5
+_SHORT_TURNS = 5
+_SHORT_SECONDS = 0.8
+_WARM_SECONDS = 0.5
+
+_LINES = 100
+# With its space a word has eight characters, a chunk of the offline model: each server makes as many lines of it.
+_MESSAGE = " ".join(["streams"] * _LINES)
+
+
+def measure_throughput(workplace: Workplace) -> Iterator[Row | str]:
+    """Lines of one word."""
+    project = _copy(workplace, "words")
+    ours, reference = _load(workplace, project, _MESSAGE, _LINES, _TURNS, _SECONDS)
+    answers = f"{_LINES} lines, {CONNECTIONS} at once"
+    yield Row(f"throughput: {answers}", "/s", _rates(ours), _rates(reference), limit=1.2, bound="≥")
+    yield Row(
+        "first-line: p50 of the same load",
+        "s",
+        [turn.first_line for turn in ours],
+        [turn.first_line for turn in reference],
+        limit=1.5,
+    )
+
+
+def measure_one_line(workplace: Workplace) -> Iterator[Row | str]:
+    """What an invocation costs beside its lines."""
+    project = _copy(workplace, "words")
+    ours, reference = _load(workplace, project, "streams", 1, _SHORT_TURNS, _SHORT_SECONDS)
+    yield Row(f"one-line: 1 line, {CONNECTIONS} at once", "/s", _rates(ours), _rates(reference))
+
+
+def measure_quickstart(workplace: Workplace) -> Iterator[Row | str]:
+    """Chunks of the offline model, each of them a line."""
+    project = _copy(workplace, "quickstart")
+    ours, reference = _load(workplace, project, _MESSAGE, _LINES, _SHORT_TURNS, _SHORT_SECONDS)
+    yield Row(f"quickstart: {_LINES} chunks, {CONNECTIONS} at once", "/s", _rates(ours), _rates(reference))
+
+
+def _copy(workplace: Workplace, name: str) -> Path:
+    # Never in the checkout: a server writes its sessions into the project.
+    project = workplace.folder / "serving" / name
+    shutil.copytree(PROJECTS / name, project, dirs_exist_ok=True)
+    return project
+
+
+def _load(
+    workplace: Workplace, project: Path, message: str, lines: int, turns: int, seconds: float
+) -> tuple[list[Round], list[Round]]:
+    with (
+        workplace.serving(kernel(project), message) as (port, answer),
+        workplace.serving(bare, message) as (bare_port, bare_answer),
+    ):
+        for server, first in ((port, answer), (bare_port, bare_answer)):
+            _check(first.body, lines)
+            run_load(server, message, _WARM_SECONDS)
+        return take_turns(
+            lambda: run_load(port, message, seconds), lambda: run_load(bare_port, message, seconds), turns
+        )
+
+
+def _check(body: bytes, lines: int) -> None:
+    *messages, trailer = (json.loads(line) for line in body.splitlines())
+    if len(messages) != lines or not all("content" in message for message in messages) or "content" in trailer:
+        raise RuntimeError(f"not {lines} lines and a trailer:\n{body.decode()}")
+
+
+def _rates(turns: list[Round]) -> list[float]:
+    return [turn.rate for turn in turns]
