@@ -111,6 +111,30 @@ async def test_outside_invocations_each_task_has_loaded_for_itself(repository: I
     assert [type(result) for result in results] == [type(None), SessionConflictError]
 
 
+async def test_after_a_save_that_was_cancelled_the_session_is_to_be_loaded_again(
+    repository: InMemorySessionRepository,
+) -> None:
+    saved = asyncio.Event()
+
+    class Slow(InMemorySessionRepository):
+        async def save(self, session_id: str, modules: Any, *, expected_version: int) -> int:
+            version = await repository.save(session_id, modules, expected_version=expected_version)
+            saved.set()
+            await asyncio.Event().wait()
+            return version
+
+    versions: dict[str, int] = {}
+    store = SessionStore(lambda: Slow(), lambda: versions)
+    await store.load_session_state("s")
+    saving = asyncio.create_task(store.save_session_state("s", a=Module(1)))
+    await saved.wait()
+    saving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    with pytest.raises(SessionConflictError, match="was not loaded here"):
+        await SessionStore(lambda: repository, lambda: versions).save_session_state("s", a=Module(2))
+
+
 class Colour(enum.StrEnum):
     """An enumeration whose members are strings."""
 

@@ -235,8 +235,8 @@ class Runtime:
                 await self.container.session_repository().ping()
         except Exception:
             _log.exception("the session store does not answer")
-            return {"session": False}
-        return {"session": True}
+            return {"database": False}
+        return {"database": True}
 
     def _load_app_class(self) -> type[AgentApp]:
         if self._app_class is not None:

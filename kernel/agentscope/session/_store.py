@@ -106,3 +106,7 @@ class SessionStore:
             if loaded is None:
                 raise SessionConflictError(session_id, expected=None, found=conflict.found) from conflict
             raise
+        except asyncio.CancelledError:
+            # It may have landed all the same: what is stored now is only known by loading it.
+            versions.pop(session_id, None)
+            raise
