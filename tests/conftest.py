@@ -13,7 +13,7 @@ _AT_START = [
     ("agentscope/runtime/_runtime.py", "initialize"),
     # An app that imports inside its methods has chosen to read a file there, once.
     ("agentscope/runtime/_imports.py", "_import"),
-    ("agentscope_adapters/models/_shared.py", "build_client"),
+    ("agentscope_adapters/models/_vendor.py", "build_client"),
     # In a thread, with a loop that serves nothing else.
     ("agentscope_adapters/storage/migrations.py", "_run_scripts"),
 ]

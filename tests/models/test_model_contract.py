@@ -297,7 +297,7 @@ async def test_a_connection_cut_before_the_answer_is_a_connection_error(vendor: 
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-@pytest.mark.parametrize("page", ["<h1>Welcome</h1>", '"a string"'], ids=["html", "json string"])
+@pytest.mark.parametrize("page", ["<h1>Welcome</h1>", '"a string"', "{}"], ids=["html", "json string", "empty"])
 async def test_an_answer_in_another_protocol_is_a_connection_error(vendor: Vendor, stream: bool, page: str) -> None:
     vendor.server.fail(200, body=page)
     model = vendor.model(stream=stream)

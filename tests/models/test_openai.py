@@ -237,6 +237,7 @@ async def test_the_events_of_compatible_vendors_do_no_harm(build: Build, server:
         chunk({"content": "Hi"}, "", usage={**usage, "completion_tokens": 0}),
         chunk({"refusal": " no"}),
         {**chunk({}), "choices": [{"index": 1, "delta": {"content": "an alternative"}, "finish_reason": "length"}]},
+        {**chunk({}), "choices": [{"index": 0, "finish_reason": None}]},
         chunk({"content": ""}, "stop", usage=usage),
     )
     response = await build()(HELLO)

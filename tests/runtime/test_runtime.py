@@ -185,6 +185,24 @@ async def test_what_was_opened_is_closed_when_a_later_step_fails() -> None:
     assert not runtime.is_initialized
 
 
+async def test_why_it_could_not_start_is_not_hidden_by_what_does_not_close(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @asynccontextmanager
+    async def backend(settings: Any, project: Path) -> AsyncGenerator[SessionRepository, None]:
+        yield InMemorySessionRepository()
+        raise OSError("while closing")
+
+    class App(AgentApp):
+        async def on_startup(self) -> None:
+            raise ValueError("boom")
+
+    with adapters(session_backends={"ours": backend}):
+        with pytest.raises(ProjectError, match="ValueError: boom"):
+            await Runtime(settings(session={"backend": "ours"}), app=App).initialize()
+    assert "while closing" in caplog.text
+
+
 @contextmanager
 def adapters(**groups: dict[str, Any]) -> Generator[None, None, None]:
     """Installed packages that bring adapters by entry points: metadata on the path, as pip writes it."""

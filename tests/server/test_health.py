@@ -22,7 +22,10 @@ async def test_a_living_process_is_healthy() -> None:
 async def test_a_running_server_is_ready_with_each_dependency() -> None:
     async with served(Echo) as server:
         response = await server.client.get("/ready")
-        assert (response.status, await response.json()) == (200, {"status": "ready", "dependencies": {"database": "up"}})
+        assert (response.status, await response.json()) == (
+            200,
+            {"status": "ready", "dependencies": {"database": "up"}},
+        )
 
 
 async def test_a_database_that_does_not_answer_makes_it_unready_without_telling_why() -> None:

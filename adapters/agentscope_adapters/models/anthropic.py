@@ -1,29 +1,23 @@
 """Chat models behind Anthropic's Messages API."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import httpx2
-from anthropic import AnthropicError, APIConnectionError, APIStatusError, APITimeoutError, AsyncAnthropic
+from anthropic import AnthropicError, APIConnectionError, APIStatusError, APITimeoutError, AsyncAnthropic, AsyncStream
 from anthropic.resources.messages import AsyncMessages
 from anthropic.types import ContentBlock as VendorBlock
 from anthropic.types import Message, RawContentBlockDelta, RawMessageStreamEvent
 from anthropic.types import ToolUseBlock as VendorToolUse
 
-from agentscope.message import ContentBlock, Msg, Role
-from agentscope.model import (
-    ChatChunk,
-    ChatModelBase,
-    ChatUsage,
-    ModelConnectionError,
-    ModelError,
-    StopReason,
-    ToolChoice,
-    ToolSchema,
-)
+from agentscope.message import ContentBlock, Msg
+from agentscope.model import ChatChunk, ChatUsage, ModelConnectionError, ModelError, StopReason, ToolChoice, ToolSchema
 from agentscope.runtime.settings import ModelSettings
-from agentscope_adapters.models import _shared as shared
+from agentscope_adapters.models._anthropic_messages import REDACTED, message_arguments
+from agentscope_adapters.models._client_arguments import client_arguments
+from agentscope_adapters.models._failures import cut_short, error_for_event, error_for_status
+from agentscope_adapters.models._vendor import VendorChatModel, build_client, tool_use
 
 _MAX_TOKENS: Final = 4096
 _CREDENTIALS: Final = ("api_key", "auth_token", "credentials", "config", "profile")
@@ -35,12 +29,9 @@ _STOP_REASONS: Final[dict[str, StopReason]] = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
 }
-# Redacted thinking is ciphertext that a later call has to bring back. It travels as the signature of an empty thinking
-# block, which is what other vendors and readers take it for.
-_REDACTED: Final = "redacted_thinking:"
 
 
-class AnthropicChatModel(ChatModelBase):
+class AnthropicChatModel(VendorChatModel[AsyncAnthropic, RawMessageStreamEvent, Message]):
     """A model that speaks Anthropic's Messages API.
 
     An answer has at most 4096 tokens unless ``max_tokens`` says otherwise. Raises ``UserError`` when there is no key
@@ -48,88 +39,50 @@ class AnthropicChatModel(ChatModelBase):
     signature is another vendor's and is not sent.
     """
 
+    # What fails in mid-stream comes from the HTTP client as it is; before that the SDK wraps it.
+    _sdk_errors = (AnthropicError, httpx2.RequestError)
+    _transport_errors = (APIConnectionError, httpx2.RequestError)
+    _timeouts = (APITimeoutError, httpx2.TimeoutException)
+
     def __init__(self, slot: str, settings: ModelSettings) -> None:
-        arguments, self._secrets = shared.client_arguments(
-            slot, settings, credentials=_CREDENTIALS, variable="ANTHROPIC_API_KEY"
-        )
-        self._client = shared.build_client(slot, AsyncAnthropic, arguments, self._secrets)
-        self._slot = slot
-        self._defaults = {
-            "model": settings.model,
-            "stream": settings.stream,
-            "max_tokens": _MAX_TOKENS,
-            # For a whole answer the SDK refuses a large max_tokens unless the call itself names a time-out.
-            "timeout": self._client.timeout,
-            **settings.generate_kwargs,
-        }
-        self._parameters = shared.parameters_of(AsyncMessages.create)
+        arguments, secrets = client_arguments(slot, settings, credentials=_CREDENTIALS, variable="ANTHROPIC_API_KEY")
+        client = build_client(slot, AsyncAnthropic, arguments, secrets)
+        # For a whole answer the SDK refuses a large max_tokens unless the call itself names a time-out.
+        defaults = {"max_tokens": _MAX_TOKENS, "timeout": client.timeout}
+        super().__init__(slot, settings, client, secrets, create=AsyncMessages.create, defaults=defaults)
 
-    async def stream(
-        self,
-        messages: Sequence[Msg],
-        *,
-        tools: Sequence[ToolSchema] | None = None,
-        tool_choice: ToolChoice | None = None,
-        **kwargs: Any,
-    ) -> AsyncGenerator[ChatChunk, None]:
-        """See ``ChatModel.stream``."""
-        request = self._request(messages, tools, tool_choice, kwargs)
-        answer = _Answer(self._slot)
-        try:
-            if request.pop("stream"):
-                async with await self._client.messages.create(stream=True, **request) as stream:
-                    async for event in stream:
-                        chunk = answer.take(event)
-                        if chunk is not None:
-                            yield chunk
-                last = answer.last()
-            else:
-                last = answer.whole(await self._client.messages.create(stream=False, **request))
-        except (AnthropicError, httpx2.RequestError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise self._failure(error) from error
-        yield last
+    def _messages(self, messages: Sequence[Msg]) -> dict[str, Any]:
+        return message_arguments(self._slot, messages)
 
-    async def aclose(self) -> None:
-        """See ``ChatModelBase.aclose``."""
-        await self._client.close()
+    def _tool(self, tool: ToolSchema) -> dict[str, Any]:
+        if "function" not in tool:
+            return dict(tool)  # one of the vendor's own
+        function: Mapping[str, Any] = tool["function"]
+        schema: object = function.get("parameters") or {"type": "object", "properties": {}}
+        described = {"description": function["description"]} if function.get("description") else {}
+        return {"name": function["name"], **described, "input_schema": schema}
 
-    def _request(
-        self,
-        messages: Sequence[Msg],
-        tools: Sequence[ToolSchema] | None,
-        tool_choice: ToolChoice | None,
-        kwargs: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        request = shared.merge_arguments(self._parameters, self._defaults, kwargs)
-        conversation = _Conversation(self._slot)
-        conversation.read(messages)
-        if conversation.turns:
-            if conversation.system:
-                request["system"] = "\n\n".join(conversation.system)
-            request["messages"] = conversation.turns
-        else:
-            # A call needs a user's turn: instructions alone become one.
-            text = "\n\n".join(conversation.system)
-            request["messages"] = [{"role": "user", "content": text}] if text else []
-        if tools:
-            request["tools"] = [_tool(tool) for tool in tools]
-        if tool_choice is not None and ("tools" in request or tool_choice not in ("auto", "none")):
-            request["tool_choice"] = _TOOL_CHOICES.get(tool_choice) or {"type": "tool", "name": tool_choice}
-        return request
+    def _choice(self, tool_choice: ToolChoice) -> object:
+        return _TOOL_CHOICES.get(tool_choice) or {"type": "tool", "name": tool_choice}
 
-    def _failure(self, error: Exception) -> ModelError:
-        self._secrets.scrub_error(error)
-        # What fails in mid-stream comes from the HTTP client as it is; before that the SDK wraps it.
-        if isinstance(error, APIConnectionError | httpx2.RequestError):
-            timed_out = isinstance(error, APITimeoutError | httpx2.TimeoutException)
-            return shared.error_for_transport(self._slot, error, timed_out=timed_out, secrets=self._secrets)
-        if isinstance(error, APIStatusError):
-            detail = self._secrets.scrub(error.api_message or error.message)
-            if error.status_code == 200:
-                return shared.error_for_event(self._slot, detail, (error.type,))
-            return shared.error_for_status(self._slot, detail, error.status_code, error.response.headers)
-        failure = ModelError if isinstance(error, AnthropicError) else ModelConnectionError
-        return failure(self._slot, self._secrets.scrub(str(error)))
+    async def _open(self, request: Mapping[str, Any]) -> AsyncStream[RawMessageStreamEvent]:
+        stream: AsyncStream[RawMessageStreamEvent] = await self._client.messages.create(stream=True, **request)
+        return stream
+
+    async def _fetch(self, request: Mapping[str, Any]) -> Message:
+        message: Message = await self._client.messages.create(stream=False, **request)
+        return message
+
+    def _answer(self) -> "_Answer":
+        return _Answer(self._slot)
+
+    def _vendor_error(self, error: Exception) -> ModelError | None:
+        if not isinstance(error, APIStatusError):
+            return None
+        detail = self._secrets.scrub(error.api_message or error.message)
+        if error.status_code == 200:
+            return error_for_event(self._slot, detail, (error.type,))
+        return error_for_status(self._slot, detail, error.status_code, error.response.headers)
 
 
 class _Answer:
@@ -163,12 +116,12 @@ class _Answer:
 
     def last(self) -> ChatChunk:
         if not self._ended:
-            raise shared.cut_short(self._slot)
+            raise cut_short(self._slot)
         return self._end([])
 
     def whole(self, message: Message) -> ChatChunk:
-        # The SDK hands on as text what isn't JSON, such as a proxy's own page.
-        if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance]
+        # The SDK hands on as text what isn't JSON, such as a proxy's own page, and checks no field of what is.
+        if not isinstance(message, Message) or message.content is None:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
             raise ModelConnectionError(self._slot, "the answer is not a message")
         self._stop_reason = message.stop_reason
         self._count(message.usage)
@@ -183,7 +136,7 @@ class _Answer:
 
     def _grow(self, delta: RawContentBlockDelta) -> ChatChunk | None:
         if delta.type == "text_delta":
-            return ChatChunk(delta.text)
+            return ChatChunk(delta.text) if delta.text else None
         if delta.type == "thinking_delta":
             return ChatChunk(blocks=[{"type": "thinking", "thinking": delta.thinking}])
         if delta.type == "signature_delta":
@@ -197,7 +150,7 @@ class _Answer:
         if tool is None:
             return None
         arguments = "".join(self._arguments) or json.dumps(tool.input)
-        return ChatChunk(blocks=[shared.tool_use(tool.id, tool.name, arguments)])
+        return ChatChunk(blocks=[tool_use(tool.id, tool.name, arguments)])
 
     def _count(self, usage: object) -> None:
         # The counts at the end are totals; those that are missing there stand as they were at the start.
@@ -226,78 +179,7 @@ def _blocks(vendor: VendorBlock) -> list[ContentBlock]:
             return [{"type": "thinking", "thinking": vendor.thinking, "signature": vendor.signature}]
         return [{"type": "thinking", "thinking": vendor.thinking}] if vendor.thinking else []
     if vendor.type == "redacted_thinking":
-        return [{"type": "thinking", "thinking": "", "signature": _REDACTED + vendor.data}]
+        return [{"type": "thinking", "thinking": "", "signature": REDACTED + vendor.data}]
     if vendor.type == "tool_use":
-        return [shared.tool_use(vendor.id, vendor.name, json.dumps(vendor.input))]
+        return [tool_use(vendor.id, vendor.name, json.dumps(vendor.input))]
     return []
-
-
-def _tool(tool: ToolSchema) -> dict[str, Any]:
-    if "function" not in tool:
-        return dict(tool)  # one of the vendor's own
-    function: Mapping[str, Any] = tool["function"]
-    schema: object = function.get("parameters") or {"type": "object", "properties": {}}
-    described = {"description": function["description"]} if function.get("description") else {}
-    return {"name": function["name"], **described, "input_schema": schema}
-
-
-class _Conversation:
-    """Messages in Anthropic's form: the system's texts apart, then turns that alternate between user and assistant."""
-
-    def __init__(self, slot: str) -> None:
-        self._slot = slot
-        self.system: list[str] = []
-        self.turns: list[dict[str, Any]] = []
-
-    def read(self, messages: Sequence[Msg]) -> None:
-        for message in messages:
-            for block in message.get_content_blocks():
-                if message.role == "system" and block["type"] == "text":
-                    self.system.append(block["text"])
-                elif message.role == "system" and block["type"] != "tool_result":
-                    raise shared.unsupported(self._slot, "Anthropic", block["type"], "a system message")
-                else:
-                    self._add(block, message.role)
-        for turn in self.turns:
-            # The vendor wants the answers of tools before all else in their turn.
-            turn["content"].sort(key=_follows_results)
-
-    def _add(self, block: ContentBlock, role: Role) -> None:
-        part = self._part(block, f"a message of role {role!r}")
-        if part is None:
-            return
-        # AgentScope v1 puts the answers of tools into system messages.
-        speaker = "user" if block["type"] == "tool_result" else role
-        if self.turns and self.turns[-1]["role"] == speaker:
-            self.turns[-1]["content"].append(part)
-        else:
-            self.turns.append({"role": speaker, "content": [part]})
-
-    def _part(self, block: ContentBlock, where: str) -> dict[str, Any] | None:
-        if block["type"] == "text":
-            # The vendor refuses a text of white space alone.
-            return {"type": "text", "text": block["text"]} if block["text"].strip() else None
-        if block["type"] == "thinking":
-            return _thinking(block["thinking"], block.get("signature", ""))
-        if block["type"] == "image":
-            return {"type": "image", "source": dict(block["source"])}
-        if block["type"] == "tool_use":
-            return {"type": "tool_use", "id": block["id"], "name": block["name"], "input": block["input"]}
-        if block["type"] == "tool_result":
-            output = block["output"]
-            if not isinstance(output, str):
-                inside = f"the result of {block['name']}"
-                parts = [self._part(cast("ContentBlock", part), inside) for part in output]
-                return {"type": "tool_result", "tool_use_id": block["id"], "content": [part for part in parts if part]}
-            return {"type": "tool_result", "tool_use_id": block["id"], "content": output}
-        raise shared.unsupported(self._slot, "Anthropic", block["type"], where)
-
-
-def _follows_results(part: Mapping[str, Any]) -> bool:
-    return bool(part["type"] != "tool_result")
-
-
-def _thinking(thinking: str, signature: str) -> dict[str, Any] | None:
-    if signature.startswith(_REDACTED):
-        return {"type": "redacted_thinking", "data": signature.removeprefix(_REDACTED)}
-    return {"type": "thinking", "thinking": thinking, "signature": signature} if signature else None

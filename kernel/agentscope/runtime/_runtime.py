@@ -117,7 +117,11 @@ class Runtime:
             self._app = await self._start_app(app_class)
         except BaseException:
             self.state = "stopped"
-            await self._resources.aclose()
+            try:
+                await self._resources.aclose()
+            except Exception:
+                # Why it could not start is what the caller must see.
+                _log.exception("closing after a failed start")
             raise
         finally:
             current_runtime.reset(token)
