@@ -16,8 +16,7 @@ NAMES = {
         "ToolChoice ToolSchema collect"
     ).split(),
     "agentscope.runtime": (
-        "AgentApp Invocation InvocationCancelledError InvocationTimeoutError ModelHandle ModelSlots ModelStream "
-        "MsgStream Runtime SessionContext runtime"
+        "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext runtime"
     ).split(),
     "agentscope.server": ["RUNTIME", "ServerRunner", "create_app", "serve"],
     "agentscope.session": (

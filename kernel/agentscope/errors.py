@@ -9,6 +9,8 @@ AgentScopeError
 ├── UnknownNameError                 a model slot or a provider that does not exist
 ├── GraphError                       a provider of the container can't be built
 ├── InvocationClosedError            something of an invocation is used after it ended
+├── InvocationTimeoutError           an invocation did not end before its deadline
+├── InvocationCancelledError         an invocation was ended from outside: the client left, or the server stops
 ├── SessionError
 │   ├── SessionNotFoundError         `load_session_state(…, allow_not_exist=False)` found nothing
 │   ├── SessionConflictError         the stored session is not the one that was loaded
@@ -30,7 +32,9 @@ from difflib import get_close_matches
 __all__ = [
     "AgentScopeError",
     "GraphError",
+    "InvocationCancelledError",
     "InvocationClosedError",
+    "InvocationTimeoutError",
     "OverloadedError",
     "ProjectError",
     "RuntimeNotReadyError",
@@ -106,6 +110,14 @@ class GraphError(AgentScopeError):
 
 class InvocationClosedError(AgentScopeError):
     """Something that belongs to an invocation was used after the invocation ended."""
+
+
+class InvocationTimeoutError(AgentScopeError):
+    """The invocation did not end before its deadline."""
+
+
+class InvocationCancelledError(AgentScopeError):
+    """The invocation was ended from outside, for example because the server stops."""
 
 
 class SessionError(AgentScopeError):

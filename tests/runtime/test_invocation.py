@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from agentscope.errors import InvocationClosedError, OverloadedError, RuntimeNotReadyError, SessionBusyError
+from agentscope.errors import (
+    InvocationCancelledError,
+    InvocationClosedError,
+    OverloadedError,
+    RuntimeNotReadyError,
+    SessionBusyError,
+)
 from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModelBase, ChatUsage
-from agentscope.runtime import AgentApp, InvocationCancelledError, Runtime, SessionContext, runtime
+from agentscope.runtime import AgentApp, Runtime, SessionContext, runtime
 from agentscope.testing import ScriptedModel
 from serving import Echo, settings, until_waiting
 

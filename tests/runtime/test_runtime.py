@@ -159,10 +159,11 @@ async def test_everything_closes_in_reverse_order_and_failures_come_together() -
         with pytest.raises(ExceptionGroup) as caught:
             await rt.shutdown()
     assert order == ["sessions opened", "app started", "app stopped", "model closed", "sessions closed"]
-    model_failures, app_failure = caught.value.exceptions[1], caught.value.exceptions[0]
-    assert repr(app_failure) == "ValueError('app')"
-    assert isinstance(model_failures, ExceptionGroup)
-    assert app_failure.__notes__ == ["while closing: on_shutdown"]
+    assert [repr(failure) for failure in caught.value.exceptions] == ["ValueError('app')", "OSError('model')"]
+    assert [failure.__notes__ for failure in caught.value.exceptions] == [
+        ["while closing: on_shutdown"],
+        ["while closing: model 'main'"],
+    ]
     assert not rt.is_initialized
 
 

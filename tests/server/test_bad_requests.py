@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import socket
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -244,3 +245,22 @@ async def test_bodies_cut_short_leave_the_server_answering() -> None:
                 connection.sendall(head.encode() + VALID[:length])
             await asyncio.sleep(0)
         assert (await server.lines(invocation("still here")))[0]["content"] == "still here"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param({"content": [1] * 400_000}, id="numbers for blocks"),
+        pytest.param({"content": list[dict[str, str]]({} for _ in range(300_000))}, id="empty blocks"),
+        pytest.param({"content": "", **{f"x{number}": 1 for number in range(80_000)}}, id="unknown fields"),
+        pytest.param({"content": "", "timestamp": "1" * 1_000_000}, id="a long time"),
+    ],
+)
+async def test_a_large_wrong_body_gets_a_short_answer(message: dict[str, Any]) -> None:
+    body: dict[str, Any] = {"session_id": "s", "message": {"name": "u", "role": "user", **message}}
+    async with served(Echo) as server:
+        response = await server.client.post("/invoke", data=BytesIO(json.dumps(body).encode()), headers=JSON)
+        text = await response.text()
+    assert response.status == 400
+    assert len(text) < 10_000
+    assert 1 <= len(json.loads(text)["error"]["details"]) <= 20

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from agentscope.errors import SessionConflictError
+from agentscope.errors import RuntimeNotReadyError, SessionConflictError
 from agentscope.message import Msg
 from agentscope.model import ModelBadRequestError, ModelRateLimitError
 from agentscope.runtime import AgentApp, Runtime, SessionContext, runtime
@@ -321,3 +321,72 @@ async def test_a_block_keeps_the_keys_that_only_its_vendor_knows() -> None:
         line, _ = await server.lines(invocation([block]))
     assert received[0].content == [block]
     assert line["content"] == [block]
+
+
+class HostileError(Exception):
+    """An exception whose text fails."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HostileError(), "APP_ERROR"),
+        (ValueError("\ud800"), "APP_ERROR"),
+        (ModelRateLimitError("main", retry_after=float("nan")), "MODEL_ERROR"),
+        (ModelRateLimitError("main", retry_after=float("inf")), "MODEL_ERROR"),
+    ],
+    ids=["text that fails", "lone surrogate", "nan seconds", "endless seconds"],
+)
+@pytest.mark.parametrize("lines", [0, 1], ids=["before a line", "after a line"])
+async def test_an_error_that_can_not_be_told_is_told_all_the_same(error: Exception, code: str, lines: int) -> None:
+    async with served(failing(error, lines=lines), server={"debug": True}) as server:
+        text = await (await server.post(invocation())).text()
+        assert json.loads(text.splitlines()[-1])["error"]["code"] == code
+        # The connection is still in order.
+        assert (await server.post(invocation(session_id="other"))).status in {200, 500, 502}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeNotReadyError("not mine"), web.HTTPFound("/elsewhere"), ConnectionRefusedError("the app's database")],
+    ids=["not ready", "redirect", "connection"],
+)
+async def test_what_the_app_raises_is_never_taken_for_the_servers_own(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(failing(error, lines=0)) as server:
+        response = await server.post(invocation(), headers={"X-Request-Id": "mine-1"}, allow_redirects=False)
+        document = await response.json()
+    assert (response.status, document["error"]["code"]) == (500, "APP_ERROR")
+    assert document["error"]["request_id"] == "mine-1"
+    assert "the app failed, request mine-1" in caplog.text
+
+
+async def test_an_answer_too_large_for_one_document_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentscope.server._invoke.LARGEST_DOCUMENT", 100_000)
+
+    class Endless(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            while True:
+                yield Msg("assistant", "x" * 1000, "assistant")
+
+    async with served(Endless) as server:
+        response = await server.client.post("/invoke?stream=false", json=invocation())
+        document = await response.json()
+    assert (response.status, document["error"]["code"]) == (500, "APP_ERROR")
+    assert "ask for a stream" in document["error"]["message"]
+
+
+async def test_a_client_of_http_1_0_learns_from_the_end_of_the_connection_that_the_answer_is_over() -> None:
+    body = json.dumps(invocation()).encode()
+    async with served(Echo) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = f"POST /invoke HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await writer.wait_closed()
+    assert json.loads(answer.splitlines()[-1])["metadata"]["done"] is True

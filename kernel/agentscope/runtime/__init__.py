@@ -2,7 +2,7 @@
 
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._facade import runtime
-from agentscope.runtime._invocation import Invocation, InvocationCancelledError, InvocationTimeoutError
+from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._models import ModelHandle, ModelSlots, ModelStream
 from agentscope.runtime._runtime import Runtime
 from agentscope.runtime._stream import MsgStream
@@ -11,8 +11,6 @@ from agentscope.session import SessionContext
 __all__ = [
     "AgentApp",
     "Invocation",
-    "InvocationCancelledError",
-    "InvocationTimeoutError",
     "ModelHandle",
     "ModelSlots",
     "ModelStream",

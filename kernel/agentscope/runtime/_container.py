@@ -1,8 +1,8 @@
 """The container: every port as a provider, and the check that the graph of them can be built."""
 
 import inspect
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from dependency_injector import containers, providers
@@ -44,9 +44,23 @@ def overriding(provider: providers.Provider[Any]) -> providers.Provider[Any] | N
     return provider.last_overriding  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-def replace(provider: providers.Provider[Any], replacement: object) -> AbstractContextManager[object]:
-    """Let the provider give that object, until the context manager is left."""
-    return cast("AbstractContextManager[object]", provider.override(providers.Object(replacement)))  # pyright: ignore[reportUnknownMemberType]
+@contextmanager
+def replace(provider: providers.Provider[Any], replacement: object) -> Generator[None, None, None]:
+    """Let the provider give that object until the block ends, in whatever order blocks end."""
+    ours = providers.Object(replacement)
+    provider.override(ours)  # pyright: ignore[reportUnknownMemberType]
+    try:
+        yield
+    finally:
+        # The library's own way back removes the last override, which may be another's.
+        others = [other for other in _overrides(provider) if other is not ours]
+        provider.reset_override()
+        for other in others:
+            provider.override(other)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _overrides(provider: providers.Provider[Any]) -> tuple[providers.Provider[Any], ...]:
+    return provider.overridden  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def check_graph(container: containers.Container) -> None:

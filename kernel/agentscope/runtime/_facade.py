@@ -53,9 +53,19 @@ class RuntimeProxy:
 
     async def initialize(
         self, project: Path | str = ".", *, config: Path | None = None, assignments: Sequence[str] = ()
-    ) -> None:
-        """Start a project's runtime without a server, for scripts and notebooks. See ``Runtime.from_project``."""
-        await Runtime.from_project(project, config=config, assignments=assignments).initialize()
+    ) -> Runtime:
+        """Start a project's runtime without a server, for scripts and notebooks. See ``Runtime.from_project``.
+
+        Raises ``RuntimeNotReadyError`` when there is one already.
+        """
+        if find_runtime() is not None:
+            raise RuntimeNotReadyError(
+                "the runtime is initialized already: `await runtime.shutdown()` first, "
+                "or keep a second one with Runtime.from_project(…)"
+            )
+        started = Runtime.from_project(project, config=config, assignments=assignments)
+        await started.initialize()
+        return started
 
     async def shutdown(self) -> None:
         """Shut the runtime down; nothing happens when there is none."""

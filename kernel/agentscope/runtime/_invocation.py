@@ -9,7 +9,7 @@ from inspect import isawaitable
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from agentscope.errors import InvocationClosedError
+from agentscope.errors import InvocationCancelledError, InvocationClosedError, InvocationTimeoutError
 from agentscope.message import Msg
 from agentscope.model import ChatUsage
 from agentscope.runtime._app import AgentApp
@@ -30,15 +30,7 @@ _TURN_SECONDS = 0.004
 """An app that never awaits lets the loop turn after this long: its lines are written, others are served."""
 
 _CLOSE_SECONDS = 30.0
-"""How long one thing of an invocation may take to close, so that none can hold the session for ever."""
-
-
-class InvocationTimeoutError(Exception):
-    """The invocation did not end before its deadline."""
-
-
-class InvocationCancelledError(Exception):
-    """The server ended the invocation, for example because it stops."""
+"""How long a clean-up may take before it is cancelled itself, so that none can hold the session for ever."""
 
 
 class Closable(Protocol):
@@ -74,47 +66,62 @@ class Invocation(Generic[_T]):
         self.request_id = request_id
         self.pump: Pump[_T] = Pump(BUFFER_BYTES)
         self.usage = ChatUsage()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.loaded_versions: dict[str, int] = {}
         self._app = app
         self._msg = msg
         self._encode = encode
         self._metadata = metadata
         self._timeout = timeout
-        self._owned: dict[Closable, None] = {}
+        self._owned: dict[int, Closable] = {}
         self._spawned: set[asyncio.Task[Any]] = set()
+        self._stop: Exception | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._closing = False
         self._ended = False
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> "asyncio.Task[None]":
         """Run the app in a task of its own, whose context knows the runtime and this invocation."""
+        loop = asyncio.get_running_loop()
         context = copy_context()
         context.run(current_runtime.set, self.runtime)
         context.run(current_invocation.set, cast("Invocation[Any]", self))
-        self.task = asyncio.get_running_loop().create_task(self._run(), context=context)
+        self.task = loop.create_task(self._run(), context=context)
         self.task.add_done_callback(self._settle)
+        if self._timeout is not None:
+            self._alarm = loop.call_later(self._timeout, self._expire)
         return self.task
 
     def own(self, resource: Closable) -> None:
         """Close the resource when the invocation ends, unless it was disowned before. The last in closes first."""
-        self._check_open("a stream")
-        self._owned[resource] = None
+        self.require_open("a stream")
+        self._owned[id(resource)] = resource
 
     def disown(self, resource: Closable) -> None:
         """The resource has been closed."""
-        self._owned.pop(resource, None)
+        self._owned.pop(id(resource), None)
 
     def count(self, usage: ChatUsage) -> None:
         """Add what a model call used."""
         self.usage += usage
 
+    def require_open(self, what: str) -> None:
+        """Raise ``InvocationClosedError`` when the invocation has ended: its task outlived it."""
+        if self._ended:
+            raise InvocationClosedError(
+                f"{what} was used after invocation {self.request_id} of session {self.session_id!r} had ended: "
+                "start work that outlasts the answer with ctx.spawn(coro), which the invocation waits for"
+            )
+
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """See ``SessionContext.spawn``."""
-        try:
-            self._check_open("ctx.spawn")
-        except InvocationClosedError:
+        if self._closing:
             coro.close()
-            raise
+            raise InvocationClosedError(
+                f"ctx.spawn was used while or after invocation {self.request_id} of session {self.session_id!r} "
+                "ended: spawn before the answer is over"
+            )
         task = asyncio.create_task(coro)
         self._spawned.add(task)
         task.add_done_callback(self._spawned_done)
@@ -122,14 +129,17 @@ class Invocation(Generic[_T]):
 
     def cancel(self) -> None:
         """End the invocation; ``error`` becomes an ``InvocationCancelledError`` unless the app is already done."""
-        if self.task is not None:
-            self.task.cancel()
+        self._end(InvocationCancelledError("the invocation was cancelled"))
 
     async def aclose(self) -> None:
-        """Cancel the invocation if it still runs, and return when everything it held is closed."""
-        if self.task is not None and not self.task.done():
-            if not self.pump.closed:
-                self.task.cancel()
+        """Cancel the invocation if it still runs; return when all it held is closed and its session is free."""
+        if self.task is None:
+            return
+        self.cancel()
+        if self.task.done():
+            # What it leaves to its done callbacks comes in the turn of the loop that is already under way.
+            await asyncio.sleep(0)
+        else:
             await asyncio.wait([self.task])
 
     def abandon(self) -> None:
@@ -137,22 +147,45 @@ class Invocation(Generic[_T]):
         if self.task is not None and not self.task.done():
             loop = self.task.get_loop()
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self.task.cancel)
+                loop.call_soon_threadsafe(self.cancel)
+
+    def _expire(self) -> None:
+        self._end(InvocationTimeoutError(f"no end within {self._timeout} seconds"))
+
+    def _end(self, reason: Exception) -> None:
+        # Once: what a first cancellation has set going, the app's clean-up, is not to be cut short by a second.
+        if self.task is None or self.task.done() or self._closing or self._stop is not None:
+            return
+        self._stop = reason
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self.task.get_loop().call_later(_CLOSE_SECONDS, self._insist)
+        self.task.cancel()
+
+    def _insist(self) -> None:
+        if self.task is not None and not self.task.done():
+            _log.error(
+                "still not ended %g seconds after its cancellation, request %s", _CLOSE_SECONDS, self.request_id
+            )
+            self._alarm = self.task.get_loop().call_later(_CLOSE_SECONDS, self._insist)
+            self.task.cancel()
 
     async def _run(self) -> None:
-        limit = asyncio.timeout(self._timeout)
         try:
-            async with limit:
-                await self._answer()
-        except asyncio.CancelledError:
-            self.error = InvocationCancelledError("the invocation was cancelled")
-            raise
-        except Exception as error:
+            await self._answer()
+            self._proceed()
+        except BaseException as error:
             # A boundary: whoever reads the pump is told, in its own form.
-            late = isinstance(error, TimeoutError) and limit.expired()
-            self.error = InvocationTimeoutError(f"no end within {self._timeout} seconds") if late else error
+            self.error = self._stop or _as_failure(error)
+            if isinstance(error, KeyboardInterrupt) or self._stop is not None:
+                raise
         finally:
             await self._close()
+
+    def _proceed(self) -> None:
+        if self._stop is not None:
+            # The app caught its cancellation and goes on: it gets no further.
+            raise asyncio.CancelledError
 
     async def _answer(self) -> None:
         deadline = None if self._timeout is None else datetime.now(UTC) + timedelta(seconds=self._timeout)
@@ -171,29 +204,44 @@ class Invocation(Generic[_T]):
         elif answer is not None:
             self.pump.put(*self._encode(_checked(answer)))
         while self._spawned:
+            self._proceed()
             await asyncio.wait(self._spawned)
 
     async def _drain(self, answer: AsyncIterator[object]) -> None:
-        task = asyncio.current_task()
+        closable = cast("Closable", answer)
         if hasattr(answer, "aclose"):
-            self._owned[cast("Closable", answer)] = None
+            self._owned[id(answer)] = closable
         put, encode, now = self.pump.put, self._encode, asyncio.get_running_loop().time
         rested = now()
         async for msg in answer:
-            if task is not None and task.cancelling():
-                # The app caught its cancellation and goes on: it gets no further.
-                raise asyncio.CancelledError
-            if not put(*encode(_checked(msg))):
-                await self.pump.room()
-                rested = now()
-            elif now() - rested > _TURN_SECONDS:
-                await asyncio.sleep(0)
+            if self._stop is not None:
+                self._proceed()
+            if not put(*encode(_checked(msg))) or now() - rested > _TURN_SECONDS:
+                await self._rest(answer)
                 rested = now()
         if isinstance(answer, AsyncGeneratorType):
             # A generator that came to its end is closed; another iterator may still have something open.
-            self._owned.pop(cast("Closable", answer), None)
+            self.disown(closable)
+
+    async def _rest(self, answer: AsyncIterator[object]) -> None:
+        """Wait until there is room in the pump, or let the loop turn once."""
+        while True:
+            try:
+                await (self.pump.room() if self.pump.full else asyncio.sleep(0))
+            except asyncio.CancelledError as error:
+                if self._stop is not None or not isinstance(answer, AsyncGeneratorType):
+                    raise
+                # The app's own, of an `asyncio.timeout` around its yields: it belongs where the app stands.
+                try:
+                    msg = await cast("AsyncGeneratorType[object, None]", answer).athrow(error)
+                except StopAsyncIteration:
+                    return
+                self.pump.put(*self._encode(_checked(msg)))
+            else:
+                return
 
     async def _close(self) -> None:
+        self._closing = True
         cut: asyncio.CancelledError | None = None
         while self._spawned or self._owned:
             closing: Coroutine[Any, Any, object]
@@ -201,7 +249,7 @@ class Invocation(Generic[_T]):
                 what, closing = "the spawned tasks", _cancelled(set(self._spawned))
                 self._spawned.clear()
             else:
-                resource, _ = self._owned.popitem()
+                _, resource = self._owned.popitem()
                 what, closing = type(resource).__name__, resource.aclose()
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -217,22 +265,27 @@ class Invocation(Generic[_T]):
             raise cut
 
     def _settle(self, task: asyncio.Task[None]) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         # A task that is cancelled before its first step runs no line of its own: its reader still has to know.
-        if task.cancelled() and self.error is None and not self.pump.closed:
-            self.error = InvocationCancelledError("the invocation was cancelled before it began")
-        self.pump.close()
+        if not self._ended:
+            self._closing = self._ended = True
+            self.error = self._stop or InvocationCancelledError("the invocation was cancelled before it began")
+            self.pump.close()
 
     def _spawned_done(self, task: asyncio.Task[Any]) -> None:
         self._spawned.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a spawned task failed, request %s", self.request_id, exc_info=error)
 
-    def _check_open(self, what: str) -> None:
-        if self._ended:
-            raise InvocationClosedError(
-                f"{what} was used after invocation {self.request_id} of session {self.session_id!r} had ended: "
-                "start work that outlasts the answer with ctx.spawn(coro), which the invocation waits for"
-            )
+
+def _as_failure(error: BaseException) -> BaseException:
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        # Nobody cancelled: the app waited for something of its own that was. Raised at its reader, it would mislead.
+        failure = RuntimeError(f"the app ended with a {type(error).__name__} of its own")
+        failure.__cause__ = error
+        return failure
+    return error
 
 
 def _checked(msg: object) -> Msg:

@@ -22,6 +22,7 @@ class ModelStream(AsyncIterator[ChatChunk]):
         self._invocation = current_invocation.get()
         self._reader: asyncio.Task[Any] | None = None
         self._ended = asyncio.Event()
+        self._closing = False
         self._generator = cast("AsyncGeneratorType[ChatChunk, None]", self._read(chunks))
         if self._invocation is not None:
             self._invocation.own(self)
@@ -40,9 +41,14 @@ class ModelStream(AsyncIterator[ChatChunk]):
                 if chunk.usage is not None and self._invocation is not None:
                     self._invocation.count(chunk.usage)
                 yield chunk
+                self._reader = asyncio.current_task()
+        except asyncio.CancelledError:
+            # `aclose` stops a reader in another task this way: for it the stream is over, and no more than that.
+            if not self._closing or self._reader is None or self._reader.uncancel() > 0:
+                raise
         finally:
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
+            if hasattr(chunks, "aclose"):
+                await cast("AsyncGenerator[ChatChunk, None]", chunks).aclose()
             if self._invocation is not None:
                 self._invocation.disown(self)
             self._ended.set()
@@ -51,6 +57,7 @@ class ModelStream(AsyncIterator[ChatChunk]):
         """Stop reading and close the connection to the vendor."""
         if self._generator.ag_running and self._reader is not None:
             # Another task waits for the next chunk. A running generator can't be closed, its reader can be stopped.
+            self._closing = True
             self._reader.cancel()
             await self._ended.wait()
         await self._generator.aclose()
@@ -97,8 +104,10 @@ class ModelHandle:
     ) -> ChatResponse:
         """See ``ChatModel.__call__``."""
         _check_messages(messages)
-        response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)
         invocation = current_invocation.get()
+        if invocation is not None:
+            invocation.require_open(f"model {self.slot!r}")
+        response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)
         if invocation is not None and response.usage is not None:
             invocation.count(response.usage)
         return response

@@ -31,6 +31,11 @@ class Pump(Generic[_T]):
         self._wake_reader()
         return self._size < self._limit
 
+    @property
+    def full(self) -> bool:
+        """Whether the writer should wait for ``room``."""
+        return self._size >= self._limit
+
     async def room(self) -> None:
         """Return when the reader has taken what waits."""
         while self._size >= self._limit:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ from agentscope.session import SessionStore, TaskVersions, Versions
 _log = logging.getLogger("agentscope.runtime")
 _T = TypeVar("_T")
 
+_CANCELLED_SECONDS = 10.0
+"""How long a stop waits for invocations that it has cancelled."""
+
 
 class Runtime:
     """A kernel. Several may live in one process; none sees another.
@@ -53,7 +57,7 @@ class Runtime:
         self._app: AgentApp | None = None
         self._modules = ProjectModules(self.project)
         self._resources = Resources()
-        self._model_resources = Resources()
+        self._stopping = asyncio.Lock()
         self._task_versions = TaskVersions()
         self._admission = Admission(settings)
         self._running: dict[asyncio.Task[None], Invocation[Any]] = {}
@@ -135,26 +139,35 @@ class Runtime:
         self.state = "draining"
         if self._running and timeout > 0:
             await asyncio.wait(self._running, timeout=timeout)
-        while self._running:
-            for invocation in self._running.values():
-                invocation.cancel()
-            await asyncio.wait(self._running)
+        for invocation in self._running.values():
+            invocation.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CANCELLED_SECONDS)
+        for invocation in self._running.values():
+            _log.error("goes on after its cancellation and is left behind: request %s", invocation.request_id)
 
     async def shutdown(self) -> None:
         """Cancel what still runs, run ``on_shutdown``, and close everything in reverse order.
 
         Raises an ``ExceptionGroup`` when something did not close; the rest is closed all the same.
         """
-        if not self.is_initialized:
-            return
-        await self.drain()
-        self.state = "stopped"
-        token = current_runtime.set(self)
-        try:
-            await self._resources.aclose()
-        finally:
-            current_runtime.reset(token)
-            delist(self)
+        invocation = current_invocation.get()
+        if invocation is not None and invocation.runtime is self:
+            raise RuntimeNotReadyError("shutdown() inside an invocation would wait for itself: call it from outside")
+        if self.state == "starting":
+            raise RuntimeNotReadyError("shutdown() while the runtime starts: cancel initialize() instead")
+        # Whoever comes second waits until the first is through.
+        async with self._stopping:
+            if not self.is_initialized:
+                return
+            await self.drain()
+            self.state = "stopped"
+            token = current_runtime.set(self)
+            try:
+                await self._resources.aclose()
+            finally:
+                current_runtime.reset(token)
+                delist(self)
 
     async def __aenter__(self) -> "Runtime":
         await self.initialize()
@@ -203,7 +216,9 @@ class Runtime:
         Raises ``RuntimeNotReadyError``, ``SessionBusyError`` or ``OverloadedError`` when it may not start.
         """
         self._require_running()
-        await self._admission.enter(session_id)
+        around = current_invocation.get()
+        nested = around is not None and around.runtime is self
+        await self._admission.enter(session_id, nested=nested)
         try:
             self._require_running()
             invocation = Invocation(
@@ -218,11 +233,11 @@ class Runtime:
             )
             task = invocation.start()
         except BaseException:
-            self._admission.leave(session_id)
+            self._admission.leave(session_id, nested=nested)
             raise
         # A callback, because a task that is cancelled before its first step runs no line of its own.
         self._running[task] = invocation
-        task.add_done_callback(self._finish)
+        task.add_done_callback(partial(self._finish, nested))
         return invocation
 
     def invoke(
@@ -254,7 +269,6 @@ class Runtime:
             opener = find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self.project)
             opened = await self._resources.enter("session store", opener(settings, self.project))
             repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
-        self._resources.push("models", self._model_resources.aclose)
         for provider in self.container.models.providers.values():
             if overriding(provider) is None:
                 provider()
@@ -264,7 +278,7 @@ class Runtime:
         model: ChatModel = adapter(slot, settings)
         close = getattr(model, "aclose", None)
         if close is not None:
-            self._model_resources.push(f"model {slot!r}", close)
+            self._resources.push(f"model {slot!r}", close)
         return model
 
     async def _start_app(self, app_class: type[AgentApp]) -> AgentApp:
@@ -283,10 +297,13 @@ class Runtime:
         if self.state != "running":
             raise RuntimeNotReadyError(f"the runtime is {self.state}: it takes invocations while it is running")
 
-    def _finish(self, task: asyncio.Task[None]) -> None:
+    def _finish(self, nested: bool, task: asyncio.Task[None]) -> None:
         invocation = self._running.pop(task)
-        self._admission.leave(invocation.session_id)
+        self._admission.leave(invocation.session_id, nested=nested)
 
     def _loaded_versions(self) -> Versions:
         invocation = current_invocation.get()
-        return self._task_versions() if invocation is None else invocation.loaded_versions
+        if invocation is None:
+            return self._task_versions()
+        invocation.require_open("runtime.session")
+        return invocation.loaded_versions

@@ -1,6 +1,7 @@
 """``rt.invoke()``: an app's answer without HTTP."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from copy import copy
 from types import TracebackType
 from typing import Any, Protocol
 from uuid import uuid4
@@ -24,8 +25,10 @@ class Begin(Protocol):
 
 
 def _as_it_is(msg: Msg) -> tuple[Msg, int]:
-    # Its real size would cost an encoding: sixteen messages ahead of the reader are few enough.
-    return msg, BUFFER_BYTES // 16
+    # A copy with the same id, as a line would be: the app may go on to change its own. Its real size would cost an
+    # encoding: sixteen messages ahead of the reader are few enough.
+    msg.id = msg.id
+    return copy(msg), BUFFER_BYTES // 16
 
 
 class MsgStream(AsyncIterator[Msg]):
@@ -43,12 +46,19 @@ class MsgStream(AsyncIterator[Msg]):
         self._invocation: Invocation[Msg] | None = None
         self._ready: list[Msg] = []
         self._closed = False
+        self._reading = False
 
     async def __anext__(self) -> Msg:
         if not self._ready:
             if self._closed:
                 raise StopAsyncIteration
-            await self._more()
+            if self._reading:
+                raise RuntimeError("another task is already reading this stream")
+            self._reading = True
+            try:
+                await self._more()
+            finally:
+                self._reading = False
         return self._ready.pop()
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from agentscope.runtime import Runtime
-from agentscope.server._errors import to_api_error
+from agentscope.server._errors import refusal
 from agentscope.server._health import health, ready
 from agentscope.server._invoke import invoke
 from agentscope.server._keys import REQUEST_ID, RUNTIME, STARTED
@@ -51,8 +51,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ConnectionError:
-        # The client is gone: there is nobody to tell.
+        # The client is gone: there is nobody to tell. What an app raises never comes here as it is.
         raise
     except Exception as error:
         debug = request.app[RUNTIME].settings.server.debug
-        return to_api_error(error, request_id, debug=debug).response(request_id)
+        return refusal(error, request_id, debug=debug).response(request_id)

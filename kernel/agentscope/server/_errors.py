@@ -4,20 +4,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from agentscope.errors import (
+    InvocationCancelledError,
+    InvocationTimeoutError,
     OverloadedError,
     RuntimeNotReadyError,
     SessionBusyError,
     SessionConflictError,
 )
 from agentscope.model import ModelError, ModelRateLimitError
-from agentscope.runtime import InvocationCancelledError, InvocationTimeoutError
 
 _log = logging.getLogger("agentscope.server")
 
@@ -57,13 +58,22 @@ class ApiError(Exception):
         )
 
 
-def to_api_error(error: BaseException, request_id: str, *, debug: bool) -> ApiError:
-    """What a client is told about a failure. The log gets the traceback of one that nobody expected."""
+def refusal(error: Exception, request_id: str, *, debug: bool) -> ApiError:
+    """What a client is told when its request was not even begun."""
     match error:
         case ApiError():
             return error
         case web.HTTPException():
             return _from_http(error)
+        case RuntimeNotReadyError():
+            return ApiError(503, "NOT_READY", "the server is not ready; try again", headers=_retry_after(1))
+        case _:
+            return app_failure(error, request_id, debug=debug)
+
+
+def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiError:
+    """What a client is told about an invocation that failed. The log gets the traceback when nobody expected it."""
+    match error:
         case SessionBusyError():
             return ApiError(409, "SESSION_BUSY", str(error))
         case SessionConflictError(expected=int()):
@@ -71,21 +81,27 @@ def to_api_error(error: BaseException, request_id: str, *, debug: bool) -> ApiEr
             return ApiError(409, "SESSION_BUSY", f"session {error.session_id!r} was changed elsewhere; try again")
         case OverloadedError():
             return ApiError(429, "OVERLOADED", str(error), headers=_retry_after(error.retry_after))
-        case RuntimeNotReadyError():
-            return ApiError(503, "NOT_READY", "the server is not ready; try again", headers=_retry_after(1))
         case InvocationCancelledError():
             return ApiError(503, "CANCELLED", "the server cancelled the invocation", headers=_retry_after(1))
         case InvocationTimeoutError():
             return ApiError(504, "TIMEOUT", f"the invocation was cancelled: {error}")
         case ModelError():
-            _log.error("%s, request %s", error, request_id)
-            message = str(error) if debug else f"model {error.slot!r}: {error.summary}"
+            _log.error("%s, request %s", _text(error), request_id)
+            message = _text(error) if debug else f"model {error.slot!r}: {error.summary}"
             wait = error.retry_after if isinstance(error, ModelRateLimitError) else None
             return ApiError(502, "MODEL_ERROR", message, headers={} if wait is None else _retry_after(wait))
         case _:
             _log.error("the app failed, request %s", request_id, exc_info=error)
-            message = f"{type(error).__name__}: {error}" if debug else "the app failed; its log has the details"
+            message = f"{type(error).__name__}: {_text(error)}" if debug else "the app failed; its log has the details"
             return ApiError(500, "APP_ERROR", message)
+
+
+def _text(error: BaseException) -> str:
+    """The text of an exception that may be anybody's: one that can't be written out must not fail the answer."""
+    try:
+        return str(error).encode("utf-8", "replace").decode()
+    except Exception:
+        return f"its own text failed ({type(error).__name__})"
 
 
 def _from_http(error: web.HTTPException) -> ApiError:
@@ -95,4 +111,4 @@ def _from_http(error: web.HTTPException) -> ApiError:
 
 
 def _retry_after(seconds: float) -> dict[str, str]:
-    return {"Retry-After": str(max(1, ceil(seconds)))}
+    return {"Retry-After": str(max(1, ceil(seconds)))} if isfinite(seconds) else {}

@@ -40,8 +40,9 @@ def _event_trailer(trailer: Mapping[str, Any]) -> bytes:
 
 
 def encode_plain(msg: Msg) -> tuple[bytes, int]:
-    """A message as one JSON object, for the document that holds them all. It waits for nobody: size 0."""
-    return orjson.dumps(msg.to_dict()), 0
+    """A message as one JSON object, for the document that holds them all."""
+    message = orjson.dumps(msg.to_dict())
+    return message, len(message)
 
 
 NDJSON = StreamFormat("application/x-ndjson; charset=utf-8", _ndjson, _ndjson_trailer, b"\n")

@@ -1,15 +1,21 @@
 """``POST /invoke``: parse, begin an invocation, write what its pump hands over, write the trailer."""
 
+import logging
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from agentscope.runtime import Invocation
-from agentscope.server._errors import to_api_error
+from agentscope.server._errors import ApiError, app_failure
 from agentscope.server._formats import StreamFormat, choose_format, encode_plain
 from agentscope.server._keys import REQUEST_ID, RUNTIME
 from agentscope.server._request import read_invocation
+
+_log = logging.getLogger("agentscope.server")
+
+LARGEST_DOCUMENT = 64 * 1024 * 1024
+"""An answer that is no stream is held in memory: this many bytes at most."""
 
 
 async def invoke(request: web.Request) -> web.StreamResponse:
@@ -36,8 +42,8 @@ async def invoke(request: web.Request) -> web.StreamResponse:
 async def _stream(request: web.Request, invocation: Invocation[bytes], form: StreamFormat) -> web.StreamResponse:
     pump, server = invocation.pump, invocation.runtime.settings.server
     lines = await pump.take(server.keepalive_interval)
-    if not lines and pump.closed and invocation.error is not None:
-        raise invocation.error
+    if not lines and pump.closed:
+        _raise_failure(invocation)
     response = web.StreamResponse(
         headers={
             "Content-Type": form.content_type,
@@ -46,20 +52,35 @@ async def _stream(request: web.Request, invocation: Invocation[bytes], form: Str
             "X-Request-Id": invocation.request_id,
         }
     )
+    if request.version < HttpVersion11:
+        # Without chunks, only the end of the connection says that the answer is over.
+        response.force_close()
     await response.prepare(request)
-    while not pump.closed:
-        await response.write(b"".join(lines) if lines else form.keepalive)
-        lines = await pump.take(server.keepalive_interval)
-    await response.write_eof(b"".join(lines) + form.trailer(_trailer(invocation, debug=server.debug)))
+    try:
+        while not pump.closed:
+            await response.write(b"".join(lines) if lines else form.keepalive)
+            lines = await pump.take(server.keepalive_interval)
+        await response.write_eof(b"".join(lines) + form.trailer(_trailer(invocation)))
+    except Exception as error:
+        # A second response must not follow inside this one. Without its trailer the client knows that it was cut.
+        if not isinstance(error, ConnectionError):
+            _log.exception("the answer was cut short, request %s", invocation.request_id)
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError from error
     return response
 
 
 async def _document(invocation: Invocation[bytes]) -> web.Response:
     messages: list[bytes] = []
+    size = 0
     while not invocation.pump.closed:
-        messages += await invocation.pump.take()
-    if invocation.error is not None:
-        raise invocation.error
+        waiting = await invocation.pump.take()
+        messages += waiting
+        size += sum(map(len, waiting))
+        if size > LARGEST_DOCUMENT:
+            raise ApiError(500, "APP_ERROR", f"the answer is larger than {LARGEST_DOCUMENT} bytes: ask for a stream")
+    _raise_failure(invocation)
     return web.Response(
         body=b'{"messages":[%b],"metadata":%b}' % (b",".join(messages), orjson.dumps(_metadata(invocation))),
         content_type="application/json",
@@ -67,11 +88,24 @@ async def _document(invocation: Invocation[bytes]) -> web.Response:
     )
 
 
-def _trailer(invocation: Invocation[bytes], *, debug: bool) -> dict[str, Any]:
+def _failure(invocation: Invocation[bytes]) -> ApiError | None:
     if invocation.error is None:
+        return None
+    debug = invocation.runtime.settings.server.debug
+    return app_failure(invocation.error, invocation.request_id, debug=debug)
+
+
+def _raise_failure(invocation: Invocation[bytes]) -> None:
+    failure = _failure(invocation)
+    if failure is not None:
+        raise failure
+
+
+def _trailer(invocation: Invocation[bytes]) -> dict[str, Any]:
+    failure = _failure(invocation)
+    if failure is None:
         return {"metadata": _metadata(invocation)}
-    error = to_api_error(invocation.error, invocation.request_id, debug=debug)
-    return {"error": error.body(invocation.request_id), "metadata": {"done": True, "error": True}}
+    return {"error": failure.body(invocation.request_id), "metadata": {"done": True, "error": True}}
 
 
 def _metadata(invocation: Invocation[bytes]) -> dict[str, Any]:

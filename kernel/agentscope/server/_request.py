@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import orjson
 from aiohttp import web
@@ -11,9 +11,8 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
+    FailFast,
     Field,
-    Tag,
     TypeAdapter,
     ValidationError,
 )
@@ -33,28 +32,30 @@ from agentscope.message import (
 from agentscope.server._errors import ApiError
 from agentscope.server._keys import RUNTIME
 
+_MAX_DETAILS = 20
+_MAX_TEXT = 200
+
 MAX_DEPTH = 100
 """How deep the JSON of a request may be nested: deeper is nobody's message, and could not be written out again."""
 
 
 def _iso8601(value: str) -> str:
-    datetime.fromisoformat(value)
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a time in ISO 8601") from None
     return value
-
-
-def _content_kind(value: object) -> Literal["string", "blocks"]:
-    return "string" if isinstance(value, str) else "blocks"
 
 
 _Block = Annotated[
     TextBlock | ThinkingBlock | ImageBlock | AudioBlock | VideoBlock | ToolUseBlock | ToolResultBlock,
     Field(discriminator="type"),
 ]
-# A check of its own, because a block may have keys that only its vendor knows, and a message may not.
-_CONTENT: TypeAdapter[str | list[ContentBlock]] = TypeAdapter(
-    Annotated[Annotated[str, Tag("string")] | Annotated[list[_Block], Tag("blocks")], Discriminator(_content_kind)],
-    config=ConfigDict(extra="allow", strict=True),
-)
+# Checks of their own, because a block may have keys that only its vendor knows, and a message may not. Of a long list
+# the first wrong block is enough: to name each of a million takes longer than all that an honest request ever does.
+_BLOCK_KEYS = ConfigDict(extra="allow", strict=True)
+_BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(list[_Block], config=_BLOCK_KEYS)
+_MANY_BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(Annotated[list[_Block], FailFast()], config=_BLOCK_KEYS)
 
 
 class MessageBody(BaseModel):
@@ -67,7 +68,7 @@ class MessageBody(BaseModel):
     content: Any
     id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     metadata: dict[str, Any] | None = None
-    timestamp: Annotated[str, AfterValidator(_iso8601)] | None = None
+    timestamp: Annotated[str, Field(max_length=64), AfterValidator(_iso8601)] | None = None
 
 
 class InvokeBody(BaseModel):
@@ -81,7 +82,11 @@ class InvokeBody(BaseModel):
 
 
 _BODY = TypeAdapter(InvokeBody)
-_PLAIN_WORDS = {"extra_forbidden": "unknown field", "missing": "required"}
+_PLAIN_WORDS = {
+    "extra_forbidden": "unknown field",
+    "missing": "required",
+    "list_type": "must be a string or a list of content blocks",
+}
 
 
 async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any]]:
@@ -97,9 +102,7 @@ async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any
         raise ApiError(400, "INVALID_JSON", f"the body is not JSON in UTF-8: {error}") from error
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
         raise ApiError(400, "INVALID_REQUEST", f"the body is nested more than {MAX_DEPTH} levels deep")
-    details = [*_offences(_BODY, data, ())]
-    if isinstance(data, dict) and isinstance(message := cast("dict[str, Any]", data).get("message"), dict):
-        details += _offences(_CONTENT, cast("dict[str, Any]", message).get("content", ""), ("message", "content"))
+    details = _all_offences(data)
     if details:
         fields = ", ".join(dict.fromkeys(detail["path"] or "the body" for detail in details))
         raise ApiError(400, "INVALID_REQUEST", f"the request is not valid: {fields}", details)
@@ -150,16 +153,34 @@ def _depth_exceeds(data: object, limit: int) -> bool:
     return any(isinstance(value, dict | list) for value in level)
 
 
+def _all_offences(data: object) -> list[dict[str, str]]:
+    body = _as_object(data)
+    message = _as_object(body.get("message"))
+    if len(body) > _MAX_DETAILS or len(message) > _MAX_DETAILS:
+        return [{"path": "message" if len(message) > _MAX_DETAILS else "", "message": "has far too many fields"}]
+    offences = _offences(_BODY, data, ())
+    content: object = message.get("content", "")
+    if not isinstance(content, str):
+        count = len(cast("list[object]", content)) if isinstance(content, list) else 0
+        checker = _MANY_BLOCKS if count > _MAX_DETAILS else _BLOCKS
+        offences += _offences(checker, message.get("content"), ("message", "content"))
+    return offences
+
+
+def _as_object(data: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+
+
 def _offences(checker: TypeAdapter[Any], data: object, prefix: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         checker.validate_python(data)
     except ValidationError as error:
         return [
             {
-                "path": ".".join(prefix) + _path(found["loc"], data, within=bool(prefix)),
-                "message": _PLAIN_WORDS.get(found["type"], found["msg"]),
+                "path": (".".join(prefix) + _path(found["loc"], data, within=bool(prefix)))[:_MAX_TEXT],
+                "message": _PLAIN_WORDS.get(found["type"], found["msg"])[:_MAX_TEXT],
             }
-            for found in error.errors(include_url=False)
+            for found in error.errors(include_url=False, include_context=False, include_input=False)
         ]
     return []
 

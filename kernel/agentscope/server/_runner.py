@@ -108,8 +108,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as error:
-        raise UserError(f"server.host {host!r} is no address of this machine: {error.strerror}") from error
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        raise UserError(f"server.host {host[:100]!r} is no address of this machine: {reason}") from error
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,13 +133,23 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
 def _signals(stop: asyncio.Event) -> Generator[None, None, None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def release() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def ask_to_stop() -> None:
+        if stop.is_set():
+            # What the last signal asked for hangs: the next one ends the process as if nobody listened.
+            release()
+        stop.set()
+
     for number in numbers:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, ask_to_stop)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        release()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
@@ -153,6 +164,8 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> boo
         await asyncio.wait([working, stopping])
     if finished:
         working.result()
+    elif not working.cancelled() and (error := working.exception()) is not None:
+        _log.error("failed while it was stopped", exc_info=error)
     return finished
 
 
