@@ -6,9 +6,11 @@ import pty
 import re
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,31 @@ def test_a_signal_during_the_start_ends_it_with_0(project: Path) -> None:
         server.stop(signal.SIGTERM)
 
 
+def test_a_start_that_ignores_its_cancellation_ends_with_the_third_signal(project: Path) -> None:
+    stubborn = """
+        print("http://starting", flush=True)
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                print("no", flush=True)
+"""
+    (project / "app.py").write_text(
+        "import asyncio\n" + APP.replace('\n        print("on_startup", flush=True)\n', stubborn)
+    )
+    with running(project) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.output.readline() == "no\n"
+        server.process.send_signal(signal.SIGTERM)
+        # Nothing tells that the second one has come: a third is sent now and then until the process is gone.
+        while server.process.returncode is None:
+            with suppress(subprocess.TimeoutExpired):
+                server.process.wait(0.1)
+                break
+            server.process.send_signal(signal.SIGTERM)
+    assert server.process.returncode == -signal.SIGTERM
+
+
 def test_flags_override_the_file(project: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -130,8 +157,6 @@ def test_json_logs_are_one_object_a_line(project: Path) -> None:
 
 def test_a_terminal_gets_the_same_facts(project: Path) -> None:
     controller, terminal = pty.openpty()
-    import subprocess
-
     from processes import AGENTSCOPE, environment
 
     process = subprocess.Popen(

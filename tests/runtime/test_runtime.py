@@ -245,9 +245,11 @@ async def test_an_adapter_that_can_not_be_called_is_an_error_at_start() -> None:
             await Runtime(settings(models={"main": {"provider": "ours", "model": "m"}}), app=Asks).initialize()
 
 
-async def test_an_unknown_provider_is_an_error_at_start() -> None:
+async def test_an_unknown_provider_is_an_error_at_start_before_anything_opens(tmp_path: Path) -> None:
+    wrong = settings(models={"main": {"provider": "opnai", "model": "m"}}, session={"backend": "sql"})
     with pytest.raises(UserError, match=r"models\.main\.provider: no adapter named 'opnai'; did you mean 'openai'\?"):
-        await Runtime(settings(models={"main": {"provider": "opnai", "model": "m"}}), app=Asks).initialize()
+        await Runtime(wrong, project=tmp_path, app=Asks).initialize()
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_wrong_graph_is_an_error_at_start_that_names_the_provider() -> None:

@@ -117,6 +117,7 @@ class Runtime:
             self._resources.push("the project's modules", self._forget_modules)
             app_class = self._load_app_class()
             check_graph(self.container)
+            self._check_adapters()
             await self._open()
             self._app = await self._start_app(app_class)
         except BaseException:
@@ -262,20 +263,33 @@ class Runtime:
             return check_app_class(self._app_class, self._app_class.__module__)
         return load_app_class(self._modules, self.settings.app)
 
+    def _check_adapters(self) -> None:
+        """Import every adapter that will be used: one that isn't there is known before anything opens."""
+        if overriding(self.container.session_repository) is None:
+            self._session_backend()
+        for slot, provider in self.container.models.providers.items():
+            if overriding(provider) is None:
+                self._model_adapter(slot, self.settings.models[slot])
+
+    def _session_backend(self) -> Callable[..., Any]:
+        settings = self.settings.session
+        return find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self.project)
+
+    def _model_adapter(self, slot: str, settings: ModelSettings) -> Callable[..., Any]:
+        return find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
+
     async def _open(self) -> None:
         repository = self.container.session_repository
         if overriding(repository) is None:
-            settings = self.settings.session
-            opener = find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self.project)
-            opened = await self._resources.enter("session store", opener(settings, self.project))
+            store = self._session_backend()(self.settings.session, self.project)
+            opened = await self._resources.enter("session store", store)
             repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
         for provider in self.container.models.providers.values():
             if overriding(provider) is None:
                 provider()
 
     def _make_model(self, slot: str, settings: ModelSettings) -> ChatModel:
-        adapter = find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
-        model: ChatModel = adapter(slot, settings)
+        model: ChatModel = self._model_adapter(slot, settings)(slot, settings)
         close = getattr(model, "aclose", None)
         if close is not None:
             self._resources.push(f"model {slot!r}", close)
