@@ -10,23 +10,18 @@ from types import TracebackType
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from dependency_injector import providers
-
-from agentscope.errors import ProjectError, RuntimeNotReadyError, UnknownNameError
+from agentscope.errors import RuntimeNotReadyError, UnknownNameError
 from agentscope.message import Msg
 from agentscope.model import ChatModel
-from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, find_adapter
 from agentscope.runtime._admission import Admission
-from agentscope.runtime._app import AgentApp, check_app_class
-from agentscope.runtime._container import KernelContainer, check_graph, overriding, replace
+from agentscope.runtime._app import AgentApp
+from agentscope.runtime._container import replace
 from agentscope.runtime._current import current_invocation, current_runtime, delist, enlist
-from agentscope.runtime._imports import ProjectModules
 from agentscope.runtime._invocation import Invocation
+from agentscope.runtime._lifecycle import Lifecycle
 from agentscope.runtime._models import ModelSlots
-from agentscope.runtime._project import explain, load_app_class
-from agentscope.runtime._resources import Resources
 from agentscope.runtime._stream import MsgStream
-from agentscope.runtime.settings import ModelSettings, Settings, load_settings
+from agentscope.runtime.settings import Settings, load_settings
 from agentscope.session import SessionStore, TaskVersions, Versions
 
 _log = logging.getLogger("agentscope.runtime")
@@ -46,17 +41,11 @@ class Runtime:
     def __init__(self, settings: Settings, *, project: Path | None = None, app: type[AgentApp] | None = None) -> None:
         self.settings = settings
         self.project = (project or Path.cwd()).resolve()
-        self.container = KernelContainer(settings=settings, loaded_versions=providers.Object(self._loaded_versions))
-        slots: dict[Any, providers.Provider[ChatModel]] = {
-            slot: providers.Singleton(self._make_model, slot, model) for slot, model in settings.models.items()
-        }
-        self.container.models.set_providers(slots)
+        self._lifecycle = Lifecycle(settings, self.project, app, self._loaded_versions)
+        self.container = self._lifecycle.container
         self.models = ModelSlots(self.container.models.providers)
         self.state = "new"
-        self._app_class = app
         self._app: AgentApp | None = None
-        self._modules = ProjectModules(self.project)
-        self._resources = Resources()
         self._stopping = asyncio.Lock()
         self._task_versions = TaskVersions()
         self._admission = Admission(settings)
@@ -113,20 +102,9 @@ class Runtime:
         self.state = "starting"
         token = current_runtime.set(self)
         try:
-            self._modules.install()
-            self._resources.push("the project's modules", self._forget_modules)
-            app_class = self._load_app_class()
-            check_graph(self.container)
-            self._check_adapters()
-            await self._open()
-            self._app = await self._start_app(app_class)
+            self._app = await self._lifecycle.start()
         except BaseException:
             self.state = "stopped"
-            try:
-                await self._resources.aclose()
-            except Exception:
-                # Why it could not start is what the caller must see.
-                _log.exception("closing after a failed start")
             raise
         finally:
             current_runtime.reset(token)
@@ -165,7 +143,7 @@ class Runtime:
             self.state = "stopped"
             token = current_runtime.set(self)
             try:
-                await self._resources.aclose()
+                await self._lifecycle.stop()
             finally:
                 current_runtime.reset(token)
                 delist(self)
@@ -257,55 +235,6 @@ class Runtime:
             _log.exception("the session store does not answer")
             return {"database": False}
         return {"database": True}
-
-    def _load_app_class(self) -> type[AgentApp]:
-        if self._app_class is not None:
-            return check_app_class(self._app_class, self._app_class.__module__)
-        return load_app_class(self._modules, self.settings.app)
-
-    def _check_adapters(self) -> None:
-        """Import every adapter that will be used: one that isn't there is known before anything opens."""
-        if overriding(self.container.session_repository) is None:
-            self._session_backend()
-        for slot, provider in self.container.models.providers.items():
-            if overriding(provider) is None:
-                self._model_adapter(slot, self.settings.models[slot])
-
-    def _session_backend(self) -> Callable[..., Any]:
-        settings = self.settings.session
-        return find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self.project)
-
-    def _model_adapter(self, slot: str, settings: ModelSettings) -> Callable[..., Any]:
-        return find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
-
-    async def _open(self) -> None:
-        repository = self.container.session_repository
-        if overriding(repository) is None:
-            store = self._session_backend()(self.settings.session, self.project)
-            opened = await self._resources.enter("session store", store)
-            repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
-        for provider in self.container.models.providers.values():
-            if overriding(provider) is None:
-                provider()
-
-    def _make_model(self, slot: str, settings: ModelSettings) -> ChatModel:
-        model: ChatModel = self._model_adapter(slot, settings)(slot, settings)
-        close = getattr(model, "aclose", None)
-        if close is not None:
-            self._resources.push(f"model {slot!r}", close)
-        return model
-
-    async def _start_app(self, app_class: type[AgentApp]) -> AgentApp:
-        try:
-            app = app_class()
-            await app.on_startup()
-        except Exception as error:
-            raise ProjectError(explain(error, self.project, app_class.__name__)) from error
-        self._resources.push("on_shutdown", app.on_shutdown)
-        return app
-
-    async def _forget_modules(self) -> None:
-        self._modules.remove()
 
     def _require_running(self) -> None:
         if self.state != "running":

@@ -1,0 +1,120 @@
+"""Starting and stopping what a runtime is made of, in order, on every path."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dependency_injector import providers
+
+from agentscope.errors import ProjectError
+from agentscope.model import ChatModel
+from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, find_adapter
+from agentscope.runtime._app import AgentApp, check_app_class
+from agentscope.runtime._container import KernelContainer, check_graph, overriding
+from agentscope.runtime._imports import ProjectModules
+from agentscope.runtime._project import explain, load_app_class
+from agentscope.runtime._resources import Resources
+from agentscope.runtime.settings import ModelSettings, Settings
+from agentscope.session import Versions
+
+_log = logging.getLogger("agentscope.runtime")
+
+
+class Lifecycle:
+    """The container of a runtime, and all that is opened for it.
+
+    ``app`` is the class to serve; None means the one that ``settings.app`` names in the folder ``project``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        project: Path,
+        app: type[AgentApp] | None,
+        loaded_versions: Callable[[], Versions],
+    ) -> None:
+        self.container = KernelContainer(settings=settings, loaded_versions=providers.Object(loaded_versions))
+        slots: dict[Any, providers.Provider[ChatModel]] = {
+            slot: providers.Singleton(self._make_model, slot, model) for slot, model in settings.models.items()
+        }
+        self.container.models.set_providers(slots)
+        self._settings = settings
+        self._project = project
+        self._app_class = app
+        self._modules = ProjectModules(project)
+        self._resources = Resources()
+
+    async def start(self) -> AgentApp:
+        """Load the app, check the graph, open everything, and run ``on_startup``.
+
+        What was opened is closed again when a later step fails. Raises ``UserError`` for mistakes in the project.
+        """
+        try:
+            self._modules.install()
+            self._resources.push("the project's modules", self._forget_modules)
+            app_class = self._load_app_class()
+            check_graph(self.container)
+            self._check_adapters()
+            await self._open()
+            return await self._start_app(app_class)
+        except BaseException:
+            try:
+                await self._resources.aclose()
+            except Exception:
+                # Why it could not start is what the caller must see.
+                _log.exception("closing after a failed start")
+            raise
+
+    async def stop(self) -> None:
+        """Run ``on_shutdown`` and close everything in reverse order. Raises an ``ExceptionGroup`` of what failed."""
+        await self._resources.aclose()
+
+    def _load_app_class(self) -> type[AgentApp]:
+        if self._app_class is not None:
+            return check_app_class(self._app_class, self._app_class.__module__)
+        return load_app_class(self._modules, self._settings.app)
+
+    def _check_adapters(self) -> None:
+        """Import every adapter that will be used: one that isn't there is known before anything opens."""
+        if overriding(self.container.session_repository) is None:
+            self._session_backend()
+        for slot, provider in self.container.models.providers.items():
+            if overriding(provider) is None:
+                self._model_adapter(slot, self._settings.models[slot])
+
+    def _session_backend(self) -> Callable[..., Any]:
+        settings = self._settings.session
+        return find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self._project)
+
+    def _model_adapter(self, slot: str, settings: ModelSettings) -> Callable[..., Any]:
+        return find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
+
+    async def _open(self) -> None:
+        repository = self.container.session_repository
+        if overriding(repository) is None:
+            store = self._session_backend()(self._settings.session, self._project)
+            opened = await self._resources.enter("session store", store)
+            repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
+        for provider in self.container.models.providers.values():
+            if overriding(provider) is None:
+                provider()
+
+    def _make_model(self, slot: str, settings: ModelSettings) -> ChatModel:
+        model: ChatModel = self._model_adapter(slot, settings)(slot, settings)
+        close = getattr(model, "aclose", None)
+        if close is not None:
+            self._resources.push(f"model {slot!r}", close)
+        return model
+
+    async def _start_app(self, app_class: type[AgentApp]) -> AgentApp:
+        try:
+            app = app_class()
+            await app.on_startup()
+        except Exception as error:
+            raise ProjectError(explain(error, self._project, app_class.__name__)) from error
+        self._resources.push("on_shutdown", app.on_shutdown)
+        return app
+
+    async def _forget_modules(self) -> None:
+        self._modules.remove()
