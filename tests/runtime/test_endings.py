@@ -15,7 +15,7 @@ from agentscope.errors import (
 )
 from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModelBase
-from agentscope.runtime import AgentApp, Runtime, SessionContext, _invocation, _runtime, runtime
+from agentscope.runtime import AgentApp, Runtime, SessionContext, _belongings, _invocation, _runtime, runtime
 from serving import Echo, settings
 
 
@@ -31,7 +31,8 @@ async def collect(rt: Runtime, session_id: str = "s") -> list[Any]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits that a test can wait for."""
-    monkeypatch.setattr(_invocation, "_CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(_invocation, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(_belongings, "CLOSE_SECONDS", 0.05)
     monkeypatch.setattr(_runtime, "_CANCELLED_SECONDS", 0.05)
 
 

@@ -7,12 +7,13 @@ from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from agentscope.errors import InvocationCancelledError, InvocationClosedError, InvocationTimeoutError
 from agentscope.message import Msg
 from agentscope.model import ChatUsage
 from agentscope.runtime._app import AgentApp
+from agentscope.runtime._belongings import CLOSE_SECONDS, Belongings, Closable
 from agentscope.runtime._current import current_invocation, current_runtime
 from agentscope.runtime._pump import Pump
 from agentscope.session import SessionContext
@@ -28,17 +29,6 @@ BUFFER_BYTES = 64 * 1024
 
 _TURN_SECONDS = 0.004
 """An app that never awaits lets the loop turn after this long: its lines are written, others are served."""
-
-_CLOSE_SECONDS = 30.0
-"""How long a clean-up may take before it is cancelled itself, so that none can hold the session for ever."""
-
-
-class Closable(Protocol):
-    """What an invocation can own: a model's stream, an agent's stream."""
-
-    async def aclose(self) -> None:
-        """Close it; closing twice does nothing."""
-        ...
 
 
 class Invocation(Generic[_T]):
@@ -73,8 +63,7 @@ class Invocation(Generic[_T]):
         self._encode = encode
         self._metadata = metadata
         self._timeout = timeout
-        self._owned: dict[int, Closable] = {}
-        self._spawned: set[asyncio.Task[Any]] = set()
+        self._belongings = Belongings(request_id)
         self._stop: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closing = False
@@ -96,11 +85,11 @@ class Invocation(Generic[_T]):
     def own(self, resource: Closable) -> None:
         """Close the resource when the invocation ends, unless it was disowned before. The last in closes first."""
         self.require_open("a stream")
-        self._owned[id(resource)] = resource
+        self._belongings.add(resource)
 
     def disown(self, resource: Closable) -> None:
         """The resource has been closed."""
-        self._owned.pop(id(resource), None)
+        self._belongings.drop(resource)
 
     def count(self, usage: ChatUsage) -> None:
         """Add what a model call used."""
@@ -122,10 +111,7 @@ class Invocation(Generic[_T]):
                 f"ctx.spawn was used while or after invocation {self.request_id} of session {self.session_id!r} "
                 "ended: spawn before the answer is over"
             )
-        task = asyncio.create_task(coro)
-        self._spawned.add(task)
-        task.add_done_callback(self._spawned_done)
-        return task
+        return self._belongings.spawn(coro)
 
     def cancel(self) -> None:
         """End the invocation; ``error`` becomes an ``InvocationCancelledError`` unless the app is already done."""
@@ -159,15 +145,13 @@ class Invocation(Generic[_T]):
         self._stop = reason
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self.task.get_loop().call_later(_CLOSE_SECONDS, self._insist)
+        self._alarm = self.task.get_loop().call_later(CLOSE_SECONDS, self._insist)
         self.task.cancel()
 
     def _insist(self) -> None:
         if self.task is not None and not self.task.done():
-            _log.error(
-                "still not ended %g seconds after its cancellation, request %s", _CLOSE_SECONDS, self.request_id
-            )
-            self._alarm = self.task.get_loop().call_later(_CLOSE_SECONDS, self._insist)
+            _log.error("still not ended %g seconds after its cancellation, request %s", CLOSE_SECONDS, self.request_id)
+            self._alarm = self.task.get_loop().call_later(CLOSE_SECONDS, self._insist)
             self.task.cancel()
 
     async def _run(self) -> None:
@@ -203,14 +187,14 @@ class Invocation(Generic[_T]):
             await self._drain(cast("AsyncIterator[object]", answer))
         elif answer is not None:
             self.pump.put(*self._encode(_checked(answer)))
-        while self._spawned:
+        while self._belongings.tasks:
             self._proceed()
-            await asyncio.wait(self._spawned)
+            await asyncio.wait(self._belongings.tasks)
 
     async def _drain(self, answer: AsyncIterator[object]) -> None:
         closable = cast("Closable", answer)
         if hasattr(answer, "aclose"):
-            self._owned[id(answer)] = closable
+            self._belongings.add(closable)
         put, encode, now = self.pump.put, self._encode, asyncio.get_running_loop().time
         rested = now()
         async for msg in answer:
@@ -242,27 +226,11 @@ class Invocation(Generic[_T]):
 
     async def _close(self) -> None:
         self._closing = True
-        cut: asyncio.CancelledError | None = None
-        while self._spawned or self._owned:
-            closing: Coroutine[Any, Any, object]
-            if self._spawned:
-                what, closing = "the spawned tasks", _cancelled(set(self._spawned))
-                self._spawned.clear()
-            else:
-                _, resource = self._owned.popitem()
-                what, closing = type(resource).__name__, resource.aclose()
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await closing
-            except asyncio.CancelledError as error:
-                # What was being closed got the cancellation; the rest still closes, then it goes on up.
-                cut = error
-            except Exception:
-                _log.exception("closing %s failed, request %s", what, self.request_id)
-        self._ended = True
-        self.pump.close()
-        if cut is not None:
-            raise cut
+        try:
+            await self._belongings.close()
+        finally:
+            self._ended = True
+            self.pump.close()
 
     def _settle(self, task: asyncio.Task[None]) -> None:
         if self._alarm is not None:
@@ -272,11 +240,6 @@ class Invocation(Generic[_T]):
             self._closing = self._ended = True
             self.error = self._stop or InvocationCancelledError("the invocation was cancelled before it began")
             self.pump.close()
-
-    def _spawned_done(self, task: asyncio.Task[Any]) -> None:
-        self._spawned.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a spawned task failed, request %s", self.request_id, exc_info=error)
 
 
 def _as_failure(error: BaseException) -> BaseException:
@@ -292,9 +255,3 @@ def _checked(msg: object) -> Msg:
     if isinstance(msg, Msg):
         return msg
     raise TypeError(f"the app gave a {type(msg).__name__}: __call__ must yield or return Msg objects")
-
-
-async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
