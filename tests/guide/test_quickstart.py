@@ -46,7 +46,10 @@ def curl(server: Running) -> list[dict[str, Any]]:
 async def test_the_quickstart_answers_through_the_openai_sdk(project: Path) -> None:
     async with OpenAIServer() as vendor:
         vendor.say("Hello", " there", usage=(12, 2))
-        with running(project, "--set", f"models.main.base_url={vendor.base_url}", OPENAI_API_KEY=KEY) as server:
+        debug = ("--log-level", "debug", "--no-platform")
+        with running(
+            project, *debug, "--set", f"models.main.base_url={vendor.base_url}", OPENAI_API_KEY=KEY
+        ) as server:
             *messages, trailer = await server.in_thread(curl)
             log = server.stop()
     assert [m["content"] for m in messages if m["content"]] == ["Hello", " there"]

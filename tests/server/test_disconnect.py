@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import pytest
+
 from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModelBase
 from agentscope.runtime import AgentApp, SessionContext, runtime
@@ -120,6 +122,24 @@ async def test_a_slow_reader_makes_the_app_wait() -> None:
             await asyncio.sleep(0.2)
         # Socket buffers on both sides, the transport's and the pump's: some megabytes, never all of an endless answer.
         assert produced < 20_000
+        response.close()
+
+
+async def test_a_client_that_reads_nothing_for_long_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentscope.server._invoke.STALLED_SECONDS", 0.05)
+    ended = asyncio.Event()
+
+    class Floods(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            try:
+                while True:
+                    yield Msg("assistant", "x" * 10_000, "assistant")
+            finally:
+                ended.set()
+
+    async with served(Floods) as server:
+        response = await server.post(invocation())
+        await asyncio.wait_for(ended.wait(), 5)
         response.close()
 
 

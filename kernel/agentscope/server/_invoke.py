@@ -1,5 +1,6 @@
 """``POST /invoke``: parse, begin an invocation, write what its pump hands over, write the trailer."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -13,6 +14,9 @@ from agentscope.server._keys import REQUEST_ID, RUNTIME
 from agentscope.server._request import read_invocation
 
 _log = logging.getLogger("agentscope.server")
+
+STALLED_SECONDS = 60.0
+"""How long a client may read nothing while there is something to write: it holds its session and a slot."""
 
 LARGEST_DOCUMENT = 64 * 1024 * 1024
 """An answer that is no stream is held in memory: this many bytes at most."""
@@ -58,12 +62,16 @@ async def _stream(request: web.Request, invocation: Invocation[bytes], form: Str
     await response.prepare(request)
     try:
         while not pump.closed:
-            await response.write(b"".join(lines) if lines else form.keepalive)
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write(b"".join(lines) if lines else form.keepalive)
             lines = await pump.take(server.keepalive_interval)
-        await response.write_eof(b"".join(lines) + form.trailer(_trailer(invocation)))
+        async with asyncio.timeout(STALLED_SECONDS):
+            await response.write_eof(b"".join(lines) + form.trailer(_trailer(invocation)))
     except Exception as error:
         # A second response must not follow inside this one. Without its trailer the client knows that it was cut.
-        if not isinstance(error, ConnectionError):
+        if isinstance(error, TimeoutError):
+            _log.warning("the client reads nothing, its connection is cut, request %s", invocation.request_id)
+        elif not isinstance(error, ConnectionError):
             _log.exception("the answer was cut short, request %s", invocation.request_id)
         if request.transport is not None:
             request.transport.abort()
