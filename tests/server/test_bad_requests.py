@@ -128,6 +128,14 @@ async def test_a_body_that_can_not_be_taken_is_refused(
     assert (response.status, error["code"]) == (status, code)
 
 
+async def test_a_broken_body_leaves_no_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(Echo) as server:
+        for _ in range(3):
+            response = await server.client.post("/invoke", data=VALID, headers={**JSON, "Content-Encoding": "gzip"})
+            assert (response.status, response.headers["Connection"]) == (400, "close")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused() -> None:
     import gzip
 

@@ -40,6 +40,8 @@ class ApiError(Exception):
     message: str
     details: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    closes: bool = False
+    """Whether the connection can't be used again: what is left of the request on it can't be told from the next."""
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The ``error`` object of a response or a trailer."""
@@ -50,12 +52,15 @@ class ApiError(Exception):
 
     def response(self, request_id: str) -> web.Response:
         """The answer to a request that failed before anything was sent."""
-        return web.Response(
+        response = web.Response(
             status=self.status,
             body=orjson.dumps({"error": self.body(request_id)}),
             content_type="application/json",
             headers={**self.headers, "X-Request-Id": request_id, "Cache-Control": "no-store"},
         )
+        if self.closes:
+            response.force_close()
+        return response
 
 
 def refusal(error: Exception, request_id: str, *, debug: bool) -> ApiError:

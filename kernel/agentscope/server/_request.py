@@ -95,7 +95,8 @@ async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any
     try:
         body = await _read_body(request)
     except (web.RequestPayloadError, HttpProcessingError) as error:
-        raise ApiError(400, "INVALID_REQUEST", "the body can't be read: it is cut or wrongly encoded") from error
+        message = "the body can't be read: it is cut or wrongly encoded"
+        raise ApiError(400, "INVALID_REQUEST", message, closes=True) from error
     try:
         data: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from aiohttp.web_protocol import RequestHandler
 
 from agentscope.errors import UserError
@@ -52,6 +53,14 @@ class _Server(web.Server):
 class _Protocol(RequestHandler):
     __slots__ = ()
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log a failure; what a client sent wrong is no failure, and no client may fill the log with tracebacks."""
+        error = kw.get("exc_info")
+        if isinstance(error, HttpProcessingError | PayloadEncodingError | web.RequestPayloadError):
+            _log.info("broken HTTP from a client: %s", type(error).__name__)
+        else:
+            super().log_exception(*args, **kw)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -69,9 +78,8 @@ class _Protocol(RequestHandler):
         else:
             _log.info("broken HTTP from a client: %s, request %s", type(exc).__name__, request_id)
             error = ApiError(status, "INVALID_REQUEST", "the request is not valid HTTP")
-        response = error.response(request_id)
-        response.force_close()
-        return response
+        error.closes = True
+        return error.response(request_id)
 
 
 async def serve(runtime: Runtime, on_ready: Callable[[str], None]) -> None:
