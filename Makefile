@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: run test check format lint types bench clean
 
 run: $(STAMP) ## serve the quickstart on port 8080: offline, or through openai when OPENAI_API_KEY is set
-	$(BIN)/agentscope run examples/quickstart $(if $(OPENAI_API_KEY),--config examples/quickstart/openai.yaml)
+	$(BIN)/agentscope run examples/quickstart
 
 test: $(STAMP) ## run the tests; says which Postgres they use
 	$(BIN)/python -m pytest --cov --cov-report=

@@ -133,9 +133,8 @@ def test_the_quickstart_is_the_guides_app() -> None:
     assert block("### 3. 实现 App 类", "python") == f"# app.py\n{app}"
 
 
-def test_the_quickstart_has_a_configuration_for_openai() -> None:
-    folder = ROOT / "examples" / "quickstart"
-    loaded = load_settings(folder, config=folder / "openai.yaml", environment={"OPENAI_API_KEY": "a-key"})
+def test_a_key_in_the_environment_switches_the_quickstart_to_openai() -> None:
+    loaded = load_settings(ROOT / "examples" / "quickstart", environment={"OPENAI_API_KEY": "a-key"})
     main = loaded.settings.models["main"]
     assert (main.provider, main.api_key and main.api_key.get_secret_value()) == ("openai", "a-key")
 

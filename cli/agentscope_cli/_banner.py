@@ -8,7 +8,7 @@ import click
 
 from agentscope import __version__
 from agentscope.runtime import Runtime
-from agentscope.runtime.settings import LoadedSettings, unused_keys
+from agentscope.runtime.settings import LoadedSettings, ModelSettings, unused_keys
 
 _log = logging.getLogger("agentscope.cli")
 
@@ -34,16 +34,19 @@ def warn_of_unused_keys(loaded: LoadedSettings, *, no_platform: bool) -> None:
 
 def _facts(runtime: Runtime) -> dict[str, str]:
     settings = runtime.settings
-    models = [
-        f"{slot} = {model.provider}" + (f" {model.model}" if model.model else "")
-        for slot, model in settings.models.items()
-    ]
+    models = [f"{slot} = {_model(model)}" for slot, model in settings.models.items()]
     return {
         "app": settings.app,
         "models": ", ".join(models) or "none",
         "tools": "none",
         "sessions": _session_store(runtime),
     }
+
+
+def _model(model: ModelSettings) -> str:
+    if model.provider == "offline":
+        return "offline (no key is set)" if model.offline_without_key else "offline"
+    return f"{model.provider} {model.model or ''}".strip()
 
 
 def _session_store(runtime: Runtime) -> str:

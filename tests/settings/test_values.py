@@ -207,3 +207,22 @@ def test_a_key_of_null_or_an_empty_variable_means_no_key(project: Project) -> No
           other: {provider: anthropic, model: x}
         """)
     assert [slot.api_key for slot in project.load().settings.models.values()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("environment", "more", "provider"),
+    [
+        ({}, "offline_without_key: true", "offline"),
+        ({"OPENAI_API_KEY": "k"}, "offline_without_key: true", "openai"),
+        ({}, "offline_without_key: true, api_key: k", "openai"),
+        ({}, "offline_without_key: false", "openai"),
+    ],
+    ids=["no key", "a variable", "a key", "not asked for"],
+)
+def test_a_slot_without_a_key_may_become_offline(
+    project: Project, environment: dict[str, str], more: str, provider: str
+) -> None:
+    project.environment.update(environment)
+    loaded = project.write(f"models: {{main: {{provider: openai, model: m, {more}}}}}\n").load()
+    assert loaded.settings.models["main"].provider == provider
+    assert loaded.origin("models.main.provider").startswith("agentapp.yaml:1:")

@@ -97,6 +97,7 @@ class ModelSettings(_Section):
     stream: bool = True
     generate_kwargs: Annotated[dict[str, Any], Field(repr=False)] = {}
     client_kwargs: Annotated[dict[str, Any], Field(repr=False)] = {}
+    offline_without_key: bool = False
     script: tuple[ScriptLine, ...] = ()
     chunk_size: Annotated[int, Field(ge=1)] = 8
     delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

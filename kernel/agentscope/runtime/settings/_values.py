@@ -118,7 +118,10 @@ def _read_secret(node: Node, file: Node | None, project: Path, report: Report, p
 
 
 def fill_keys(root: Node, variables: Variables) -> None:
-    """Give each slot without an ``api_key`` its vendor's, if the variable is set. An explicit null means no key."""
+    """Give each slot without an ``api_key`` its vendor's, if the variable is set. An explicit null means no key.
+
+    A slot that finds none and says ``offline_without_key`` gets the offline model.
+    """
     models = root.value.get("models") if isinstance(root.value, dict) else None
     for slot in models.value.values() if models is not None and isinstance(models.value, dict) else ():
         if not isinstance(slot.value, dict) or "api_key" in slot.value:
@@ -128,3 +131,5 @@ def fill_keys(root: Node, variables: Variables) -> None:
         found = next((found for found in map(variables.get, names) if found is not None and found.value), None)
         if found is not None:
             slot.value["api_key"] = Node(found.value, found.origin, found.origin, "api_key")
+        elif names and (offline := slot.value.get("offline_without_key")) and offline.value in (True, "true"):
+            slot.value["provider"] = Node("offline", offline.origin, offline.origin, "provider")
