@@ -148,6 +148,28 @@ async def test_whatever_an_app_raises_is_a_failure(raised: BaseException, expect
         assert await collect(rt) == ["fine"]
 
 
+@pytest.mark.parametrize("raised", [ValueError("in the clean-up"), SystemExit(3)], ids=["error", "exit"])
+async def test_what_an_app_raises_while_it_is_cancelled_is_logged_and_goes_no_further(
+    raised: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            try:
+                yield say("x")
+                await asyncio.Event().wait()
+            finally:
+                if ctx.session_id == "s":
+                    raise raised
+
+    async with Runtime(settings(), app=App) as rt:
+        stream = rt.invoke("hi", session_id="s")
+        await anext(stream)
+        await stream.aclose()
+        async with rt.invoke("hi", session_id="other") as other:
+            assert (await anext(other)).content == "x"
+    assert "the app failed while it was cancelled" in caplog.text
+
+
 async def test_a_deadline_that_the_app_swallows_is_a_deadline_all_the_same() -> None:
     class App(AgentApp):
         async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
@@ -250,6 +272,42 @@ async def test_closing_a_stream_from_beside_ends_its_reader_and_no_more() -> Non
         with rt.override(models={"main": model}):
             assert await collect(rt) == ["one", "two", "and on"]
     assert model.closed.is_set()
+
+
+async def test_a_stream_whose_vendor_fails_to_close_does_not_keep_who_closes_it() -> None:
+    class Chunks(AsyncIterator[ChatChunk]):
+        spoken = False
+
+        async def __anext__(self) -> ChatChunk:
+            if self.spoken:
+                await asyncio.Event().wait()
+            self.spoken = True
+            return ChatChunk("one")
+
+        async def aclose(self) -> None:
+            raise OSError("while closing")
+
+    class Failing(ChatModelBase):
+        def stream(self, messages: object, **kwargs: object) -> AsyncIterator[ChatChunk]:
+            return Chunks()
+
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            stream = runtime.models.main.stream([msg])
+            started = asyncio.Event()
+
+            async def read() -> None:
+                with pytest.raises(OSError, match="while closing"):
+                    async for _ in stream:
+                        started.set()
+
+            self.reader = asyncio.create_task(read())
+            await started.wait()
+            yield say("done")
+
+    async with Runtime(settings(), app=App) as rt:
+        with rt.override(models={"main": Failing()}):
+            assert await asyncio.wait_for(collect(rt), 1) == ["done"]
 
 
 async def test_a_vendors_iterator_that_is_no_generator_is_closed() -> None:

@@ -161,8 +161,13 @@ class Invocation(Generic[_T]):
         except BaseException as error:
             # A boundary: whoever reads the pump is told, in its own form.
             self.error = self._stop or _as_failure(error)
-            if isinstance(error, KeyboardInterrupt) or self._stop is not None:
+            if isinstance(error, KeyboardInterrupt):
                 raise
+            if self._stop is not None:
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                # The reader is told why it was stopped; this would be told to nobody.
+                _log.error("the app failed while it was cancelled, request %s", self.request_id, exc_info=error)
         finally:
             await self._close()
 

@@ -47,11 +47,13 @@ class ModelStream(AsyncIterator[ChatChunk]):
             if not self._closing or self._reader is None or self._reader.uncancel() > 0:
                 raise
         finally:
-            if hasattr(chunks, "aclose"):
-                await cast("AsyncGenerator[ChatChunk, None]", chunks).aclose()
-            if self._invocation is not None:
-                self._invocation.disown(self)
-            self._ended.set()
+            try:
+                if hasattr(chunks, "aclose"):
+                    await cast("AsyncGenerator[ChatChunk, None]", chunks).aclose()
+            finally:
+                if self._invocation is not None:
+                    self._invocation.disown(self)
+                self._ended.set()
 
     async def aclose(self) -> None:
         """Stop reading and close the connection to the vendor."""
