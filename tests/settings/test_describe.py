@@ -68,12 +68,12 @@ def run(project: Project, *arguments: str) -> str:
 
 
 def test_the_command_prints_aligned_lines(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENTSCOPE_SESSION__OWNER_CLAIM", "sub")
+    monkeypatch.setenv("AGENTSCOPE_SESSION__BACKEND", "sub")
     lines = run(project.write("app: 'ä:Ä'"), "--set", "server.port=9000").splitlines()
     cells = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
     assert cells["app"] == ["ä:Ä", "agentapp.yaml:1:6"]
     assert cells["server.port"] == ["9000", "--set server.port"]
-    assert cells["session.owner_claim"] == ["sub", "environment AGENTSCOPE_SESSION__OWNER_CLAIM"]
+    assert cells["session.backend"] == ["sub", "environment AGENTSCOPE_SESSION__BACKEND"]
     assert cells["session.ttl"] == ["null", "default"]
     assert len({line.index(" default") for line in lines if line.endswith(" default")}) == 1
 

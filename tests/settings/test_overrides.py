@@ -13,7 +13,7 @@ from settings.project import Project
         pytest.param("SERVER__CORS_ORIGINS", '["a"]', {"server": {"cors_origins": ("a",)}}, id="list"),
         pytest.param("SERVER", '{"port": 1}', {"server": {"port": 1}}, id="section"),
         pytest.param("APP", "x:Y", {"app": "x:Y"}, id="top-level key"),
-        pytest.param("SESSION__OWNER_CLAIM", "5", {"session": {"owner_claim": "5"}}, id="text of digits"),
+        pytest.param("SESSION__BACKEND", "5", {"session": {"backend": "5"}}, id="text of digits"),
     ],
 )
 @pytest.mark.parametrize("spell", [str.upper, str.lower], ids=["upper", "lower"])
@@ -132,7 +132,7 @@ def test_a_folder_named_dotenv_is_none_of_ours(project: Project) -> None:
         pytest.param("server.port=9000", {"server": {"port": 9000}}, id="number"),
         pytest.param("server.host=0.0.0.0", {"server": {"host": "0.0.0.0"}}, id="text"),
         pytest.param("server.cors_origins=[a, b]", {"server": {"cors_origins": ("a", "b")}}, id="list"),
-        pytest.param("session={owner_claim: a=b}", {"session": {"owner_claim": "a=b"}}, id="mapping"),
+        pytest.param("session={backend: a=b}", {"session": {"backend": "a=b"}}, id="mapping"),
         pytest.param(" server.debug = yes", {"server": {"debug": True}}, id="spaces"),
     ],
 )

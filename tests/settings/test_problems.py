@@ -247,11 +247,19 @@ def test_control_characters_of_a_key_are_escaped(project: Project) -> None:
     assert str(caught.value).startswith("agentapp.yaml:1:1  a\\n\\x1b[31m  unknown key")
 
 
-def test_access_checks_that_are_not_enforced_refuse_the_start(project: Project) -> None:
-    problem = project.write("server:\n  auth: {tokens: [hunter2]}\n").problem()
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("server:\n  auth: {tokens: [hunter2]}\n", "server.auth"),
+        ("session:\n  owner_claim: sub\n", "session.owner_claim"),
+    ],
+    ids=["who may call", "whose session it is"],
+)
+def test_access_checks_that_are_not_enforced_refuse_the_start(project: Project, text: str, key: str) -> None:
+    problem = project.write(text).problem()
     assert problem == Problem(
         "agentapp.yaml:2:3",
-        "server.auth",
+        key,
         "not enforced by this version; remove it, or put an authenticating proxy in front",
     )
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agentscope.runtime.settings._loaded import LoadedSettings
-from agentscope.runtime.settings._nodes import Node, descend
+from agentscope.runtime.settings._nodes import Node, Unusable, descend
 from agentscope.runtime.settings._problems import Report
 from agentscope.runtime.settings._tree import Settings
 
@@ -18,7 +18,6 @@ _UNUSED: Final[Mapping[str, str | None]] = MappingProxyType(
         "session.ttl": None,
         "session.auto_save": None,
         "session.lease_ttl": None,
-        "session.owner_claim": None,
         "session.on_conflict": "replace",
         "server.workers": None,
         "server.on_disconnect": None,
@@ -32,7 +31,7 @@ _UNUSED: Final[Mapping[str, str | None]] = MappingProxyType(
 )
 
 # What protects the server is never ignored with a warning: a project that asks for it does not start without it.
-_NOT_ENFORCED: Final = ("server.auth",)
+_NOT_ENFORCED: Final = ("server.auth", "session.owner_claim")
 
 
 def unused_keys(loaded: LoadedSettings) -> list[str]:
@@ -51,6 +50,6 @@ def refuse_what_is_not_enforced(root: Node, report: Report) -> None:
     for key in _NOT_ENFORCED:
         steps = key.split(".")
         nodes = list(descend(root, steps))
-        if len(nodes) > len(steps) and isinstance(nodes[-1].value, dict) and nodes[-1].value:
+        if len(nodes) > len(steps) and nodes[-1].value and not isinstance(nodes[-1].value, Unusable):
             message = "not enforced by this version; remove it, or put an authenticating proxy in front"
             report.add(nodes[-1].key_origin, key, message)
