@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from pathlib import Path
 
 import click
 
@@ -50,15 +49,16 @@ def _model(model: ModelSettings) -> str:
 
 
 def _session_store(runtime: Runtime) -> str:
-    session = runtime.settings.session
-    if session.backend != "sql":
-        return session.backend
-    url = "" if session.url is None else session.url.get_secret_value()
-    if url.startswith("postgres"):
-        # Host and database without user and password.
-        return f"postgresql {url.rpartition('@')[2].partition('?')[0].rpartition('://')[2]}"
-    file = url.partition("///")[2] or ".agentscope/sessions.db"
-    return f"sqlite {Path(file)}"
+    backend = runtime.settings.session.backend
+    if backend != "sql":
+        return backend
+    # Imported already, by the runtime that uses it.
+    from agentscope_adapters.storage.repository import SqlSessionRepository
+
+    repository = runtime.container.session_repository()
+    if not isinstance(repository, SqlSessionRepository):
+        return backend
+    return repository.label if "://" in repository.label else f"sqlite {repository.label}"
 
 
 def _print_rich(title: str, facts: dict[str, str]) -> None:

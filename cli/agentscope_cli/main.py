@@ -54,7 +54,7 @@ def _explanation(error: Exception) -> str | None:
         from agentscope_cli._clash import explain_foreign_package
 
         return explain_foreign_package()
-    # An ImportError of the kernel itself must not be hidden by another while it is looked at.
+    # Looked up, not imported: importing it may be what failed.
     errors = sys.modules.get("agentscope.errors")
     if errors is not None and isinstance(error, errors.UserError):
         return str(error)

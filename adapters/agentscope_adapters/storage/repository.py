@@ -19,9 +19,11 @@ class SqlSessionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._save = SaveSession(database.insert)
+        self.label = database.label
+        """The database's URL or file, without a password."""
 
     def __repr__(self) -> str:
-        return f"SqlSessionRepository({self._database.label})"
+        return f"SqlSessionRepository({self.label})"
 
     async def load(self, session_id: str, names: Collection[str] | None = None) -> StoredSession | None:
         """See ``SessionRepository.load``."""

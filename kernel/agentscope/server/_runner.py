@@ -29,10 +29,8 @@ _CONNECTION_SECONDS = 5.0
 class ServerRunner(web.AppRunner):
     """An ``AppRunner`` that cancels the handler of a client that left, and words broken HTTP as the API does."""
 
-    def __init__(self, app: web.Application, **options: Any) -> None:
-        super().__init__(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=_CONNECTION_SECONDS, **options
-        )
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CONNECTION_SECONDS)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
