@@ -49,10 +49,8 @@ def test_python_that_is_shown_compiles(code: str) -> None:
     compile(code, "<document>", "exec")
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", [block for block in blocks("yaml") if "models:" in block.values[0]])
 def test_a_configuration_that_is_shown_loads_and_every_key_of_it_works(text: str, tmp_path: Path) -> None:
-    if "models:" not in text:
-        pytest.skip("not a whole configuration")
     (tmp_path / "agentapp.yaml").write_text(text, encoding="utf-8")
     for file in re.findall(r"\{file: ([^}]+)\}", text):
         (tmp_path / file).parent.mkdir(exist_ok=True)

@@ -175,7 +175,7 @@ async def test_spawned_tasks_belong_to_the_invocation_which_waits_for_them() -> 
 
     async def body(msg: Msg, ctx: SessionContext) -> AsyncGenerator[Msg, None]:
         async def work() -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             done.append(ctx.session_id)
 
         ctx.spawn(work())
@@ -243,7 +243,7 @@ async def test_closing_the_stream_cancels_the_app_and_waits_for_its_clean_up() -
             yield say("x")
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             cleaned = True
 
     async with Runtime(settings(), app=app(body)) as rt:
