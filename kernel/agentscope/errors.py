@@ -9,6 +9,13 @@ AgentScopeError
 ├── UnknownNameError                 a model slot or a provider that does not exist
 ├── GraphError                       a provider of the container can't be built
 ├── InvocationClosedError            something of an invocation is used after it ended
+├── OutsideInvocationError           a module's state is changed outside any invocation while a runtime serves
+├── StateMismatchError               a module can't load a state: a key is missing, or has another form
+├── ToolError
+│   ├── ToolNameError                two tools of one toolkit have the same name, or there is no such tool or group
+│   ├── ToolArgumentsError           a model's arguments don't fit a tool
+│   └── ToolServerError              an MCP server can't be reached, or failed during a call
+├── StructuredOutputError            a model gave no output of the form that was asked for
 ├── InvocationTimeoutError           an invocation did not end before its deadline
 ├── InvocationCancelledError         an invocation was ended from outside: the client left, or the server stops
 ├── SessionError
@@ -35,6 +42,7 @@ __all__ = [
     "InvocationCancelledError",
     "InvocationClosedError",
     "InvocationTimeoutError",
+    "OutsideInvocationError",
     "OverloadedError",
     "ProjectError",
     "RuntimeNotReadyError",
@@ -43,7 +51,13 @@ __all__ = [
     "SessionConflictError",
     "SessionError",
     "SessionNotFoundError",
+    "StateMismatchError",
     "StateNotSerializableError",
+    "StructuredOutputError",
+    "ToolArgumentsError",
+    "ToolError",
+    "ToolNameError",
+    "ToolServerError",
     "UnknownNameError",
     "UserError",
 ]
@@ -110,6 +124,78 @@ class GraphError(AgentScopeError):
 
 class InvocationClosedError(AgentScopeError):
     """Something that belongs to an invocation was used after the invocation ended."""
+
+
+class OutsideInvocationError(AgentScopeError):
+    """State was changed outside any invocation while a runtime serves: every later session would start with it.
+
+    ``what`` names the state.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} was changed outside any session while the runtime serves, which would reach every later session: "
+            "change it in `__init__` or `on_startup`, or start the work inside the invocation with `ctx.spawn(coro)` "
+            "or `asyncio.to_thread(…)`, which carry the session along"
+        )
+        self.what = what
+
+
+class StateMismatchError(AgentScopeError, KeyError, ValueError):
+    """A module can't load a state. ``module`` is its class's name.
+
+    It is a ``KeyError`` and a ``ValueError`` as well, which is what AgentScope v1 raises.
+    """
+
+    def __init__(self, module: str, reason: str) -> None:
+        super().__init__(module, reason)
+        self.module = module
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.module} can't load this state: {self.reason}"
+
+
+class ToolError(AgentScopeError):
+    """Something about a tool."""
+
+
+class ToolNameError(ToolError, ValueError):
+    """A name of a tool or a group that is taken, or that does not exist.
+
+    It is a ``ValueError`` as well, which is what AgentScope v1 raises.
+    """
+
+
+class ToolArgumentsError(ToolError):
+    """The arguments that a model wrote don't fit the tool ``tool``.
+
+    ``problems`` says for each what is wrong, with its name. The text is written for the model.
+    """
+
+    def __init__(self, tool: str, problems: Iterable[str]) -> None:
+        super().__init__(tool, problems)
+        self.tool = tool
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return f"invalid arguments for {self.tool}: " + "; ".join(self.problems)
+
+
+class ToolServerError(ToolError):
+    """The MCP server ``server`` can't be reached, does not answer in time, or went away during a call."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(f"MCP server {server!r}: {reason}")
+        self.server = server
+
+
+class StructuredOutputError(AgentScopeError):
+    """A model gave no output of the form that was asked for. ``reason`` is what was wrong with its last try."""
+
+    def __init__(self, agent: str, reason: str) -> None:
+        super().__init__(f"{agent} gave no valid structured output: {reason}")
+        self.reason = reason
 
 
 class InvocationTimeoutError(AgentScopeError):

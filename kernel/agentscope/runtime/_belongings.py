@@ -3,20 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any
+
+from agentscope.module import Closable
 
 _log = logging.getLogger("agentscope.invocation")
 
 CLOSE_SECONDS = 30.0
 """How long a clean-up may take before it is cancelled itself, so that none can hold the session for ever."""
-
-
-class Closable(Protocol):
-    """What an invocation can own: a model's stream, an agent's stream."""
-
-    async def aclose(self) -> None:
-        """Close it; closing twice does nothing."""
-        ...
 
 
 class Belongings:

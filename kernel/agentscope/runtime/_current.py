@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agentscope.errors import RuntimeNotReadyError
+from agentscope.module import current_invocation, current_runtime
 
 if TYPE_CHECKING:
     from agentscope.runtime._invocation import Invocation
     from agentscope.runtime._runtime import Runtime
-
-current_runtime: ContextVar[Runtime | None] = ContextVar("agentscope_runtime", default=None)
-current_invocation: ContextVar[Invocation[Any] | None] = ContextVar("agentscope_invocation", default=None)
 
 _live: list[Runtime] = []
 """The runtimes of this process that serve. It is state of the process by its nature: what `runtime` falls back on
@@ -30,6 +27,11 @@ def delist(runtime: Runtime) -> None:
         _live.remove(runtime)
 
 
+def find_invocation() -> Invocation[Any] | None:
+    """The invocation of this context; None outside any."""
+    return cast("Invocation[Any] | None", current_invocation.get())
+
+
 def find_runtime() -> Runtime | None:
     """The runtime of this context, else the only one of the process; None when there is none.
 
@@ -37,7 +39,7 @@ def find_runtime() -> Runtime | None:
     """
     runtime = current_runtime.get()
     if runtime is not None:
-        return runtime
+        return cast("Runtime", runtime)
     if len(_live) > 1:
         raise RuntimeNotReadyError(
             f"{len(_live)} runtimes are live and this code runs in none of them: "

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from agentscope.errors import InvocationCancelledError, InvocationClosedError, InvocationTimeoutError
 from agentscope.message import Msg
 from agentscope.model import ChatUsage
+from agentscope.module import Closable, SessionScope, current_invocation, current_runtime
 from agentscope.runtime._app import AgentApp
-from agentscope.runtime._belongings import CLOSE_SECONDS, Belongings, Closable
-from agentscope.runtime._current import current_invocation, current_runtime
+from agentscope.runtime._belongings import CLOSE_SECONDS, Belongings
 from agentscope.runtime._pump import Pump
 from agentscope.session import SessionContext
 
@@ -64,6 +64,7 @@ class Invocation(Generic[_T]):
         self._metadata = metadata
         self._timeout = timeout
         self._belongings = Belongings(request_id)
+        self._scope: SessionScope | None = None
         self._stop: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closing = False
@@ -75,12 +76,20 @@ class Invocation(Generic[_T]):
         loop = asyncio.get_running_loop()
         context = copy_context()
         context.run(current_runtime.set, self.runtime)
-        context.run(current_invocation.set, cast("Invocation[Any]", self))
+        context.run(current_invocation.set, self)
         self.task = loop.create_task(self._run(), context=context)
         self.task.add_done_callback(self._settle)
         if self._timeout is not None:
             self._alarm = loop.call_later(self._timeout, self._expire)
         return self.task
+
+    @property
+    def scope(self) -> SessionScope:
+        """The state of the session, made when it is first asked for."""
+        self.require_open("the state of a module")
+        if self._scope is None:
+            self._scope = self.runtime.scopes.enter(self.session_id)
+        return self._scope
 
     def own(self, resource: Closable) -> None:
         """Close the resource when the invocation ends, unless it was disowned before. The last in closes first."""
@@ -235,6 +244,8 @@ class Invocation(Generic[_T]):
             await self._belongings.close()
         finally:
             self._ended = True
+            if self._scope is not None:
+                self.runtime.scopes.leave(self._scope, failed=self.error is not None)
             self.pump.close()
 
     def _settle(self, task: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from agentscope.errors import UnknownNameError
 from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModel, ChatResponse, ToolChoice, ToolSchema
-from agentscope.runtime._current import current_invocation
+from agentscope.runtime._current import find_invocation
 
 
 class ModelStream(AsyncIterator[ChatChunk]):
@@ -19,7 +19,7 @@ class ModelStream(AsyncIterator[ChatChunk]):
     """
 
     def __init__(self, chunks: AsyncIterator[ChatChunk]) -> None:
-        self._invocation = current_invocation.get()
+        self._invocation = find_invocation()
         self._reader: asyncio.Task[Any] | None = None
         self._ended = asyncio.Event()
         self._closing = False
@@ -106,7 +106,7 @@ class ModelHandle:
     ) -> ChatResponse:
         """See ``ChatModel.__call__``."""
         _check_messages(messages)
-        invocation = current_invocation.get()
+        invocation = find_invocation()
         if invocation is not None:
             invocation.require_open(f"model {self.slot!r}")
         response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)

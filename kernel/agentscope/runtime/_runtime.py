@@ -13,10 +13,11 @@ from uuid import uuid4
 from agentscope.errors import RuntimeNotReadyError, UnknownNameError
 from agentscope.message import Msg
 from agentscope.model import ChatModel
+from agentscope.module import SessionScopes, current_runtime
 from agentscope.runtime._admission import Admission
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._container import replace
-from agentscope.runtime._current import current_invocation, current_runtime, delist, enlist
+from agentscope.runtime._current import delist, enlist, find_invocation
 from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._lifecycle import Lifecycle
 from agentscope.runtime._models import ModelSlots
@@ -44,6 +45,7 @@ class Runtime:
         self._lifecycle = Lifecycle(settings, self.project, app, self._loaded_versions)
         self.container = self._lifecycle.container
         self.models = ModelSlots(self.container.models.providers)
+        self.scopes = SessionScopes(settings.session.max_resident)
         self.state = "new"
         self._app: AgentApp | None = None
         self._stopping = asyncio.Lock()
@@ -109,6 +111,7 @@ class Runtime:
         finally:
             current_runtime.reset(token)
         self.state = "running"
+        self.scopes.serving = True
         enlist(self)
 
     async def drain(self, timeout: float = 0.0) -> None:
@@ -130,7 +133,7 @@ class Runtime:
 
         Raises an ``ExceptionGroup`` when something did not close; the rest is closed all the same.
         """
-        invocation = current_invocation.get()
+        invocation = find_invocation()
         if invocation is not None and invocation.runtime is self:
             raise RuntimeNotReadyError("shutdown() inside an invocation would wait for itself: call it from outside")
         if self.state == "starting":
@@ -141,6 +144,7 @@ class Runtime:
                 return
             await self.drain()
             self.state = "stopped"
+            self.scopes.serving = False
             token = current_runtime.set(self)
             try:
                 await self._lifecycle.stop()
@@ -195,7 +199,7 @@ class Runtime:
         Raises ``RuntimeNotReadyError``, ``SessionBusyError`` or ``OverloadedError`` when it may not start.
         """
         self._require_running()
-        around = current_invocation.get()
+        around = find_invocation()
         nested = around is not None and around.runtime is self
         await self._admission.enter(session_id, nested=nested)
         try:
@@ -245,7 +249,7 @@ class Runtime:
         self._admission.leave(invocation.session_id, nested=nested)
 
     def _loaded_versions(self) -> Versions:
-        invocation = current_invocation.get()
+        invocation = find_invocation()
         if invocation is None:
             return self._task_versions()
         invocation.require_open("runtime.session")

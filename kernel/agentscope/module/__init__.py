@@ -1,0 +1,25 @@
+"""Modules: objects whose state a session saves and restores, and keeps apart from every other session."""
+
+from agentscope.module._local import SessionLocal
+from agentscope.module._scope import (
+    Closable,
+    LiveRuntime,
+    RunningInvocation,
+    SessionScope,
+    SessionScopes,
+    current_invocation,
+    current_runtime,
+)
+from agentscope.module._state_module import StateModule
+
+__all__ = [
+    "Closable",
+    "LiveRuntime",
+    "RunningInvocation",
+    "SessionLocal",
+    "SessionScope",
+    "SessionScopes",
+    "StateModule",
+    "current_invocation",
+    "current_runtime",
+]

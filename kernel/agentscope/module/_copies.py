@@ -1,0 +1,67 @@
+"""Copies of state: one for each session, one to go back to, one for a reader who may not change it."""
+
+import copy
+from collections.abc import Callable
+from types import MappingProxyType, NoneType
+from typing import Any, Final, NoReturn, Protocol, Self, runtime_checkable
+
+from agentscope.errors import OutsideInvocationError
+
+UNCHANGING: Final = frozenset(
+    {NoneType, bool, int, float, complex, str, bytes, frozenset, range, type, MappingProxyType}
+)
+"""Types whose values need no copy. A ``MappingProxyType`` is for maps that are replaced, never changed."""
+
+
+@runtime_checkable
+class Forkable(Protocol):
+    """A value that knows a cheaper way to be copied than ``copy.deepcopy``."""
+
+    def fork(self) -> Self:
+        """An equal value; a change to either does not show in the other."""
+        ...
+
+
+def fork(value: Any) -> Any:
+    """A copy of a value of state."""
+    if type(value) in UNCHANGING:
+        return value
+    if isinstance(value, Forkable):
+        return value.fork()
+    return copy.deepcopy(value)
+
+
+def read_only(value: Any) -> Any:
+    """A value to look at: a list, dictionary or set raises when it is changed; of any other object it is a copy."""
+    copy_of = _READ_ONLY.get(type(value))
+    return fork(value) if copy_of is None else copy_of(value)
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise OutsideInvocationError("a list, dictionary or set of a StateModule")
+
+
+# They stay lists, dictionaries and sets, so that whoever only reads notices nothing.
+
+
+class _ReadOnlyList(list[Any]):
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+
+
+class _ReadOnlyDict(dict[Any, Any]):
+    clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = __ior__ = _refuse
+
+
+class _ReadOnlySet(set[Any]):
+    add = clear = discard = pop = remove = update = _refuse
+    difference_update = intersection_update = symmetric_difference_update = _refuse
+    __iand__ = __ior__ = __isub__ = __ixor__ = _refuse
+
+
+_READ_ONLY: Final[dict[type, Callable[[Any], Any]]] = {
+    list: lambda value: _ReadOnlyList(map(read_only, value)),
+    dict: lambda value: _ReadOnlyDict((key, read_only(item)) for key, item in value.items()),
+    set: _ReadOnlySet,
+}
