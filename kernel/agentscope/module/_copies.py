@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from types import MappingProxyType, NoneType
-from typing import Any, Final, NoReturn, Protocol, Self, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, Self, cast, runtime_checkable
 
 from agentscope.errors import OutsideInvocationError
 
@@ -33,7 +33,7 @@ def fork(value: Any) -> Any:
 
 def read_only(value: Any) -> Any:
     """A value to look at: a list, dictionary or set raises when it is changed; of any other object it is a copy."""
-    copy_of = _READ_ONLY.get(type(value))
+    copy_of = _READ_ONLY.get(cast("type[object]", type(value)))
     return fork(value) if copy_of is None else copy_of(value)
 
 

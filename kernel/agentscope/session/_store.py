@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from agentscope.errors import SessionConflictError, SessionNotFoundError
+from agentscope.module import StateModule, current_invocation
 from agentscope.session._json import to_json
 from agentscope.session._port import SessionRepository
 
@@ -75,7 +76,8 @@ class SessionStore:
         """Load each named module that the session has, and return the stored state.
 
         The state is that of the named modules, or of all of them when none is named; None for a session that does
-        not exist. A module that is named but not stored stays as it is.
+        not exist. A module that is named but not stored stays as it is, and so does an attribute that a
+        ``StateModule`` registers and the stored state, of an older version of the app, does not have.
 
         Raises ``SessionNotFoundError`` for a missing session when ``allow_not_exist`` is False.
         """
@@ -87,7 +89,7 @@ class SessionStore:
             return None
         state = StoredState(stored.modules)
         for name in modules.keys() & stored.modules.keys():
-            modules[name].load_state_dict(state[name])
+            _load(modules[name], state[name])
         self._versions()[session_id] = stored.version
         return state
 
@@ -98,6 +100,7 @@ class SessionStore:
         since, and ``StateNotSerializableError`` for state that JSON can't hold.
         """
         states = {name: to_json(session_id, name, module.state_dict()) for name, module in modules.items()}
+        keep_checkpoint = _checkpoint(session_id)
         versions = self._versions()
         loaded = versions.get(session_id)
         try:
@@ -110,3 +113,19 @@ class SessionStore:
             # It may have landed all the same: what is stored now is only known by loading it.
             versions.pop(session_id, None)
             raise
+        keep_checkpoint()
+
+
+def _load(module: Stateful, state: Any) -> None:
+    if isinstance(module, StateModule):
+        module.load_state_dict(state, strict=False)
+    else:
+        module.load_state_dict(state)
+
+
+def _checkpoint(session_id: str) -> Callable[[], None]:
+    """What is there now, in this session: called once it is stored, a failure goes back no further than to it."""
+    invocation = current_invocation.get()
+    if invocation is None or invocation.scope.session_id != session_id:
+        return lambda: None
+    return invocation.scope.take_checkpoint()
