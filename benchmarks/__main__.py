@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Final
 
+from benchmarks.agents import measure_agent_step, measure_resident, measure_schemas
 from benchmarks.processes import Workplace
 from benchmarks.serving import measure_one_line, measure_quickstart, measure_throughput
 from benchmarks.starting import measure_help, measure_import, measure_start
@@ -21,11 +22,15 @@ GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]
     ("throughput", "first-line"): measure_throughput,
     ("one-line",): measure_one_line,
     ("quickstart",): measure_quickstart,
+    ("agent-step",): measure_agent_step,
+    ("schemas",): measure_schemas,
+    ("resident",): measure_resident,
 }
 """What measures the rows of these names; some are measured together."""
 
 REFERENCES: Final = """\
 reference: for import and help, the import of aiohttp.web, pydantic-settings, yaml and dependency-injector;
+           for a row "of its limit", the limit itself;
            for the others, benchmarks/bare.py, which writes the same lines on bare aiohttp"""
 
 

@@ -11,6 +11,7 @@ _AT_START = [
     ("agentscope/runtime/_runtime.py", "__init__"),
     ("agentscope/runtime/_runtime.py", "from_project"),
     ("agentscope/runtime/_runtime.py", "initialize"),
+    ("agentscope/testing/_run.py", "_runtime_of"),
     # An app that imports inside its methods has chosen to read a file there, once.
     ("agentscope/runtime/_imports.py", "_import"),
     ("agentscope_adapters/models/_vendor.py", "build_client"),

@@ -6,14 +6,20 @@ import pytest
 
 NAMES = {
     "agentscope": ["__version__"],
+    "agentscope.agent": ["AgentBase", "AgentStream", "ReActAgent"],
+    "agentscope.memory": ["InMemoryMemory", "MemoryBase"],
     "agentscope.message": (
         "AudioBlock Base64Source ContentBlock ContentBlockType ImageBlock MediaSource Msg Role TextBlock "
         "ThinkingBlock ToolResultBlock ToolUseBlock URLSource VideoBlock"
     ).split(),
     "agentscope.model": (
         "ChatChunk ChatModel ChatModelBase ChatResponse ChatUsage ModelAuthenticationError ModelBadRequestError "
-        "ModelConnectionError ModelError ModelOverloadedError ModelRateLimitError ModelTimeoutError StopReason "
-        "ToolChoice ToolSchema collect"
+        "ModelConnectionError ModelError ModelOverloadedError ModelRateLimitError ModelTimeoutError ResponseBuilder "
+        "StopReason ToolChoice ToolSchema collect"
+    ).split(),
+    "agentscope.module": (
+        "Closable LiveRuntime RunningInvocation SessionLocal SessionScope SessionScopes StateModule "
+        "current_invocation current_runtime"
     ).split(),
     "agentscope.runtime": (
         "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext runtime"
@@ -23,7 +29,10 @@ NAMES = {
         "InMemorySessionRepository SessionContext SessionQueue SessionRepository SessionStore Stateful StoredSession "
         "StoredState TaskVersions Versions"
     ).split(),
-    "agentscope.testing": ["InMemorySessionRepository", "ModelCall", "Reply", "ScriptedModel"],
+    "agentscope.testing": (
+        "FakeMcpServer FakeToolkit InMemorySessionRepository ModelCall RecordedToolCall Reply ScriptedModel run_app "
+        "tool_call"
+    ).split(),
 }
 
 

@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_three_packages_and_the_migrations(wheel: Path) -> N
 
 def test_the_installed_wheel_runs_a_project(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "AGENTSCOPE", installed)
-    for file in (ROOT / "examples" / "quickstart").glob("*.*"):
+    for file in (ROOT / "examples" / "quickstart").glob("[!.]*.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     before = agentscope("db", "current", tmp_path)
     assert (before.returncode, before.stdout.split()[-1]) == (0, "none"), before.stderr

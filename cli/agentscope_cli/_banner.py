@@ -37,7 +37,7 @@ def _facts(runtime: Runtime) -> dict[str, str]:
     return {
         "app": settings.app,
         "models": ", ".join(models) or "none",
-        "tools": "none",
+        "tools": _tools(runtime) or "none",
         "sessions": _session_store(runtime),
     }
 
@@ -46,6 +46,14 @@ def _model(model: ModelSettings) -> str:
     if model.provider == "offline":
         return "offline (no key is set)" if model.offline_without_key else "offline"
     return f"{model.provider} {model.model or ''}".strip()
+
+
+def _tools(runtime: Runtime) -> str:
+    known = [
+        f"{name} ({len(server.tools)})" if server.is_connected else f"{name} (not there yet)"
+        for name, server in runtime.servers.items()
+    ]
+    return ", ".join(known)
 
 
 def _session_store(runtime: Runtime) -> str:

@@ -26,7 +26,18 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-_LIBRARIES = ("aiohttp", "alembic", "anthropic", "asyncio", "asyncpg", "httpcore2", "httpx2", "openai", "sqlalchemy")
+_LIBRARIES = (
+    "aiohttp",
+    "alembic",
+    "anthropic",
+    "asyncio",
+    "asyncpg",
+    "httpcore2",
+    "httpx2",
+    "mcp",
+    "openai",
+    "sqlalchemy",
+)
 
 
 def configure_logging(level: str, form: str) -> None:

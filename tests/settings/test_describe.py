@@ -104,6 +104,9 @@ def test_the_command_leaves_problems_to_its_caller(project: Project) -> None:
     [
         pytest.param("", [], id="nothing"),
         pytest.param("platform: {instance_id: a}\nsession: {on_conflict: reject}", [], id="what works"),
+        pytest.param(
+            "mcp_servers: {s: {transport: stdio, command: c}}\nsession: {max_resident: 7}", [], id="what works, too"
+        ),
         pytest.param("server: {workers: 1, replay_ttl: 0, on_disconnect: cancel}", [], id="defaults"),
         pytest.param(
             "server: {workers: 2, replay_ttl: 1, on_disconnect: continue, cors_origins: [a]}",
@@ -116,8 +119,8 @@ def test_the_command_leaves_problems_to_its_caller(project: Project) -> None:
             id="session",
         ),
         pytest.param(
-            "mcp_servers: {s: {transport: stdio, command: c}}\ntracing: {record_contents: true}\nplatform: {token: a}",
-            ["mcp_servers", "tracing", "platform.token"],
+            "tracing: {record_contents: true}\nplatform: {token: a}",
+            ["tracing", "platform.token"],
             id="others",
         ),
     ],

@@ -18,6 +18,7 @@ def test_the_exported_names_are_these() -> None:
         "Described",
         "Flag",
         "LoadedSettings",
+        "McpServerSettings",
         "ModelSettings",
         "Problem",
         "ServerSettings",

@@ -1,6 +1,6 @@
 """The port through which everything talks to a chat model, and what comes back through it."""
 
-from agentscope.model._chat import ChatChunk, ChatResponse, ChatUsage, StopReason, collect
+from agentscope.model._chat import ChatChunk, ChatResponse, ChatUsage, ResponseBuilder, StopReason, collect
 from agentscope.model._errors import (
     ModelAuthenticationError,
     ModelBadRequestError,
@@ -25,6 +25,7 @@ __all__ = [
     "ModelOverloadedError",
     "ModelRateLimitError",
     "ModelTimeoutError",
+    "ResponseBuilder",
     "StopReason",
     "ToolChoice",
     "ToolSchema",

@@ -80,17 +80,28 @@ class ChatResponse:
         return _text(self.content)
 
 
+class ResponseBuilder:
+    """Adds up chunks; ``response`` is what they are so far."""
+
+    __slots__ = ("response",)
+
+    def __init__(self) -> None:
+        self.response = ChatResponse([])
+
+    def add(self, chunk: ChatChunk) -> None:
+        """Take the next chunk."""
+        for block in chunk.blocks:
+            _append(self.response.content, block)
+        self.response.usage = chunk.usage or self.response.usage
+        self.response.stop_reason = chunk.stop_reason or self.response.stop_reason
+
+
 async def collect(chunks: AsyncIterator[ChatChunk]) -> ChatResponse:
     """The response that a stream of chunks adds up to."""
-    content: list[ContentBlock] = []
-    usage: ChatUsage | None = None
-    stop_reason: StopReason | None = None
+    builder = ResponseBuilder()
     async for chunk in chunks:
-        for block in chunk.blocks:
-            _append(content, block)
-        usage = chunk.usage or usage
-        stop_reason = chunk.stop_reason or stop_reason
-    return ChatResponse(content, usage, stop_reason)
+        builder.add(chunk)
+    return builder.response
 
 
 def _append(content: list[ContentBlock], block: ContentBlock) -> None:

@@ -15,6 +15,7 @@ from agentscope.session import InMemorySessionRepository, SessionRepository
 
 MODELS = "agentscope.models"
 SESSION_BACKENDS = "agentscope.session_backends"
+TOOLS = "agentscope.tools"
 
 # Reading the metadata of the installed packages takes 50 ms: it is done only for a name that isn't here.
 _OURS = {
@@ -26,6 +27,7 @@ _OURS = {
         "anthropic": "agentscope_adapters.models.anthropic:AnthropicChatModel",
         "offline": "agentscope_adapters.models.offline:OfflineChatModel",
     },
+    TOOLS: {"mcp": "agentscope_adapters.mcp.server:McpServer"},
     SESSION_BACKENDS: {
         "sql": "agentscope_adapters.storage.repository:open_repository",
         "memory": "agentscope.runtime._adapters:open_in_memory",

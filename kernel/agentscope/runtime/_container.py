@@ -11,6 +11,7 @@ from agentscope.errors import GraphError
 from agentscope.model import ChatModel
 from agentscope.runtime.settings import Settings
 from agentscope.session import SessionRepository, SessionStore
+from agentscope.tool import Toolkit
 
 
 class KernelContainer(containers.DeclarativeContainer):
@@ -32,9 +33,10 @@ class KernelContainer(containers.DeclarativeContainer):
         versions=loaded_versions,
     )
     models: providers.Aggregate[ChatModel] = providers.Aggregate()
+    tools: providers.Dependency[Toolkit] = providers.Dependency(instance_of=Toolkit)
 
 
-OPENED_AT_START = frozenset({"session_repository"})
+OPENED_AT_START = frozenset({"session_repository", "tools"})
 """The dependencies that have no value before the runtime has opened them."""
 
 

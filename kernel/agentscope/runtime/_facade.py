@@ -15,6 +15,7 @@ from agentscope.runtime._runtime import Runtime
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime.settings import Settings
 from agentscope.session import SessionStore
+from agentscope.tool import Toolkit
 
 
 class RuntimeProxy:
@@ -29,6 +30,11 @@ class RuntimeProxy:
     def models(self) -> ModelSlots:
         """The models by slot."""
         return _runtime().models
+
+    @property
+    def tools(self) -> Toolkit:
+        """The toolkit that holds the tools of all MCP servers, under their prefixes."""
+        return _runtime().tools
 
     @property
     def session(self) -> SessionStore:

@@ -1,5 +1,6 @@
 """Starting and stopping what a runtime is made of, in order, on every path."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -7,16 +8,17 @@ from typing import Any
 
 from dependency_injector import providers
 
-from agentscope.errors import ProjectError
+from agentscope.errors import ProjectError, ToolNameError, ToolServerError, UserError
 from agentscope.model import ChatModel
-from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, find_adapter
+from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, TOOLS, find_adapter
 from agentscope.runtime._app import AgentApp, check_app_class
 from agentscope.runtime._container import KernelContainer, check_graph, overriding
 from agentscope.runtime._imports import ProjectModules
 from agentscope.runtime._project import explain, load_app_class
 from agentscope.runtime._resources import Resources
-from agentscope.runtime.settings import ModelSettings, Settings
+from agentscope.runtime.settings import McpServerSettings, ModelSettings, Settings
 from agentscope.session import Versions
+from agentscope.tool import Toolkit, ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
 
@@ -44,6 +46,7 @@ class Lifecycle:
         self._app_class = app
         self._modules = ProjectModules(project)
         self._resources = Resources()
+        self.servers: dict[str, ToolServer] = {}
 
     async def start(self) -> AgentApp:
         """Load the app, check the graph, open everything, and run ``on_startup``.
@@ -82,6 +85,9 @@ class Lifecycle:
         for slot, provider in self.container.models.providers.items():
             if overriding(provider) is None:
                 self._model_adapter(slot, self._settings.models[slot])
+        if overriding(self.container.tools) is None:
+            for name, server in self._settings.mcp_servers.items():
+                self._server_adapter(name, server)
 
     def _session_backend(self) -> Callable[..., Any]:
         settings = self._settings.session
@@ -89,6 +95,9 @@ class Lifecycle:
 
     def _model_adapter(self, slot: str, settings: ModelSettings) -> Callable[..., Any]:
         return find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
+
+    def _server_adapter(self, name: str, settings: McpServerSettings) -> Callable[..., Any]:
+        return find_adapter(TOOLS, "mcp", f"mcp_servers.{name}", name, settings, self._project)
 
     async def _open(self) -> None:
         repository = self.container.session_repository
@@ -99,6 +108,30 @@ class Lifecycle:
         for provider in self.container.models.providers.values():
             if overriding(provider) is None:
                 provider()
+        if overriding(self.container.tools) is None:
+            tools = self.container.tools
+            tools.set_default(providers.Object(await self._open_tools()))  # pyright: ignore[reportUnknownMemberType]
+
+    async def _open_tools(self) -> Toolkit:
+        for name, settings in self._settings.mcp_servers.items():
+            server: ToolServer = self._server_adapter(name, settings)(name, settings, self._project)
+            self.servers[name] = server
+            self._resources.push(f"MCP server {name!r}", server.aclose)
+        # Side by side: the start takes as long as the slowest of them.
+        opened = await asyncio.gather(*(server.open() for server in self.servers.values()), return_exceptions=True)
+        failures = [error for error in opened if error is not None]
+        for error in failures:
+            if not isinstance(error, ToolServerError):
+                raise error
+        if failures:
+            raise UserError("\n".join(str(error) for error in failures)) from failures[0]
+        toolkit = Toolkit()
+        try:
+            for server in self.servers.values():
+                toolkit.add_source(server)
+        except ToolNameError as error:
+            raise UserError(str(error)) from error
+        return toolkit
 
     def _make_model(self, slot: str, settings: ModelSettings) -> ChatModel:
         model: ChatModel = self._model_adapter(slot, settings)(slot, settings)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from agentscope.errors import RuntimeNotReadyError, UnknownNameError
@@ -22,11 +22,16 @@ from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._lifecycle import Lifecycle
 from agentscope.runtime._models import ModelSlots
 from agentscope.runtime._stream import MsgStream
+from agentscope.runtime._tools import toolkit_handle
 from agentscope.runtime.settings import Settings, load_settings
 from agentscope.session import SessionStore, TaskVersions, Versions
+from agentscope.tool import ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
 _T = TypeVar("_T")
+
+DependencyState = Literal["up", "down", "down, not required"]
+"""How something is that the runtime depends on. It goes on without what is not required."""
 
 _CANCELLED_SECONDS = 10.0
 """How long a stop waits for invocations that it has cancelled."""
@@ -45,6 +50,7 @@ class Runtime:
         self._lifecycle = Lifecycle(settings, self.project, app, self._loaded_versions)
         self.container = self._lifecycle.container
         self.models = ModelSlots(self.container.models.providers)
+        self.tools = toolkit_handle(self.container.tools)
         self.scopes = SessionScopes(settings.session.max_resident)
         self.state = "new"
         self._app: AgentApp | None = None
@@ -230,15 +236,28 @@ class Runtime:
         msg = Msg("user", message, "user") if isinstance(message, str) else message
         return MsgStream(self.begin, msg, session_id or uuid4().hex, metadata)
 
-    async def check_dependencies(self) -> dict[str, bool]:
-        """Whether each thing the runtime depends on answers, by name."""
+    @property
+    def servers(self) -> Mapping[str, ToolServer]:
+        """The MCP servers by name."""
+        return self._lifecycle.servers
+
+    async def check_dependencies(self) -> dict[str, DependencyState]:
+        """How each thing that the runtime depends on is, by name."""
+        states: dict[str, DependencyState] = {"database": "up" if await self._database_answers() else "down"}
+        for name, server in self.servers.items():
+            states[f"mcp_servers.{name}"] = (
+                "up" if server.is_connected else "down" if server.required else "down, not required"
+            )
+        return states
+
+    async def _database_answers(self) -> bool:
         try:
             async with asyncio.timeout(2.0):
                 await self.container.session_repository().ping()
         except Exception:
             _log.exception("the session store does not answer")
-            return {"database": False}
-        return {"database": True}
+            return False
+        return True
 
     def _require_running(self) -> None:
         if self.state != "running":

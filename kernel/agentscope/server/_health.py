@@ -29,9 +29,8 @@ async def ready(request: web.Request) -> web.Response:
     runtime = request.app[RUNTIME]
     if runtime.state != "running":
         return _json(request, 503, {"status": runtime.state, "dependencies": {}})
-    dependencies = await runtime.check_dependencies()
-    up = all(dependencies.values())
-    states = {name: "up" if answers else "down" for name, answers in dependencies.items()}
+    states = await runtime.check_dependencies()
+    up = "down" not in states.values()
     return _json(request, 200 if up else 503, {"status": "ready" if up else "not_ready", "dependencies": states})
 
 

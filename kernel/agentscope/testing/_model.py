@@ -1,13 +1,14 @@
 """A chat model that says what it is told and remembers what it was asked."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from agentscope.message import Msg
+from agentscope.message import ContentBlock, Msg, ToolUseBlock
 from agentscope.model import ChatChunk, ChatModelBase, ChatResponse, ChatUsage, ToolChoice, ToolSchema
 
-Reply = str | Sequence[ChatChunk] | ChatResponse | BaseException
+Reply = str | Sequence[ChatChunk] | Sequence[ContentBlock] | ChatResponse | BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class ModelCall:
 class ScriptedModel(ChatModelBase):
     """Answers its calls with ``replies``, in order, and keeps the calls in ``calls``.
 
-    A reply is a text (streamed in words), the chunks of a stream, a whole response, or an exception to raise. A
-    call more than there are replies raises ``AssertionError``.
+    A reply is a text (streamed in words), the chunks of a stream, content blocks such as ``tool_call`` makes, a whole
+    response, or an exception to raise. A call more than there are replies raises ``AssertionError``.
     """
 
     def __init__(self, *replies: Reply) -> None:
@@ -50,11 +51,20 @@ class ScriptedModel(ChatModelBase):
             yield chunk
 
 
-def _chunks(reply: str | Sequence[ChatChunk] | ChatResponse) -> Sequence[ChatChunk]:
+def tool_call(name: str, /, **arguments: Any) -> ToolUseBlock:
+    """A model's call of a tool: ``ScriptedModel([tool_call("search", query="cats")], "Found three.")``."""
+    return {"type": "tool_use", "id": f"call_{os.urandom(6).hex()}", "name": name, "input": arguments}
+
+
+def _chunks(reply: str | Sequence[ChatChunk] | Sequence[ContentBlock] | ChatResponse) -> Sequence[ChatChunk]:
     if isinstance(reply, ChatResponse):
         return [ChatChunk(blocks=reply.content, usage=reply.usage, stop_reason=reply.stop_reason)]
-    if not isinstance(reply, str):
-        return reply
-    words = reply.split(" ")
-    spoken = [ChatChunk(word if index == 0 else f" {word}") for index, word in enumerate(words)]
-    return [*spoken, ChatChunk(usage=ChatUsage(0, len(words)), stop_reason="stop")]
+    if isinstance(reply, str):
+        words = reply.split(" ")
+        spoken = [ChatChunk(word if index == 0 else f" {word}") for index, word in enumerate(words)]
+        return [*spoken, ChatChunk(usage=ChatUsage(0, len(words)), stop_reason="stop")]
+    if reply and isinstance(reply[0], dict):
+        blocks = [block.copy() for block in cast("Sequence[ContentBlock]", reply)]
+        calls = any(block["type"] == "tool_use" for block in blocks)
+        return [ChatChunk(blocks=blocks, usage=ChatUsage(0, 1), stop_reason="tool_use" if calls else "stop")]
+    return cast("Sequence[ChatChunk]", reply)

@@ -5,13 +5,20 @@ from agentscope.runtime.settings._load import Flag, load_settings
 from agentscope.runtime.settings._loaded import LoadedSettings
 from agentscope.runtime.settings._pending import unused_keys
 from agentscope.runtime.settings._problems import ConfigurationError, Problem
-from agentscope.runtime.settings._tree import ModelSettings, ServerSettings, SessionSettings, Settings
+from agentscope.runtime.settings._tree import (
+    McpServerSettings,
+    ModelSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+)
 
 __all__ = [
     "ConfigurationError",
     "Described",
     "Flag",
     "LoadedSettings",
+    "McpServerSettings",
     "ModelSettings",
     "Problem",
     "ServerSettings",

@@ -13,8 +13,6 @@ from agentscope.runtime.settings._tree import Settings
 # Key -> the one value that does nothing, or None where every value but the default does nothing.
 _UNUSED: Final[Mapping[str, str | None]] = MappingProxyType(
     {
-        "mcp_servers": None,
-        "session.max_resident": None,
         "session.ttl": None,
         "session.auto_save": None,
         "session.lease_ttl": None,

@@ -1,0 +1,53 @@
+"""An app's answer to one message, with nothing of the outside world."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agentscope.message import Msg
+from agentscope.model import ChatModel
+from agentscope.runtime import AgentApp, Runtime
+from agentscope.runtime.settings import Settings
+from agentscope.session import InMemorySessionRepository, SessionRepository
+from agentscope.tool import Toolkit
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+async def run_app(
+    app: type[AgentApp] | Path | str,
+    message: Msg | str,
+    *,
+    models: ChatModel | Mapping[str, ChatModel] | None = None,
+    tools: Toolkit | None = None,
+    sessions: SessionRepository | None = None,
+    session_id: str = "test",
+    metadata: dict[str, Any] | None = None,
+) -> list[Msg]:
+    """Start an app, give it one message, stop it, and return what it said.
+
+    ``app`` is an app class or the folder of a project, whose configuration is read; a ``${VAR}`` in it that isn't set
+    stands for the text "not-set". ``models`` are the models by slot, or one for every slot; ``tools`` stands in for
+    the MCP servers, None means that there are none. The session is in memory unless ``sessions`` keeps it, so that
+    the next call finds it. What the app raises is raised here, and ``UnknownNameError`` for a slot that isn't there.
+    """
+    runtime = _runtime_of(app, models)
+    slots = runtime.settings.models
+    by_slot = dict(models) if isinstance(models, Mapping) else {} if models is None else dict.fromkeys(slots, models)
+    parts = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository()}
+    with runtime.override(models=by_slot, **parts):
+        async with runtime:
+            return [msg async for msg in runtime.invoke(message, session_id=session_id, metadata=metadata)]
+
+
+def _runtime_of(app: type[AgentApp] | Path | str, models: ChatModel | Mapping[str, ChatModel] | None) -> Runtime:
+    if isinstance(app, Path | str):
+        text = Path(app, "agentapp.yaml").read_text(encoding="utf-8")
+        return Runtime.from_project(
+            app, environment={**dict.fromkeys(_VARIABLE.findall(text), "not-set"), **os.environ}
+        )
+    names = list(models) if isinstance(models, Mapping) else ["main"]
+    offline = {name: {"provider": "offline"} for name in names}
+    return Runtime(Settings.model_validate({"models": offline}), app=app)
