@@ -33,6 +33,10 @@ NAMES = {
         "FakeMcpServer FakeToolkit InMemorySessionRepository ModelCall RecordedToolCall Reply ScriptedModel run_app "
         "tool_call"
     ).split(),
+    "agentscope.tool": (
+        "FunctionTool Handler Middleware NamesakeStrategy Postprocess RegisteredTool Tool ToolCall ToolGroup ToolOutput "
+        "ToolResponse ToolServer ToolSource Toolkit argument_problems"
+    ).split(),
 }
 
 

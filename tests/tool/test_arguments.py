@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from agentscope.errors import ToolArgumentsError
 from agentscope.tool import FunctionTool, Toolkit, ToolResponse
-from agentscope.tool._problems import problems as explain
+from agentscope.tool import argument_problems as explain
 from tool.workbench import block, text_of
 
 

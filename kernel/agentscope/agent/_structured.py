@@ -7,8 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentscope.message import ToolUseBlock
 from agentscope.model import ToolSchema
-from agentscope.tool import ToolResponse
-from agentscope.tool._problems import problems
+from agentscope.tool import ToolResponse, argument_problems
 
 FINISH = "generate_response"
 """The tool by which a model gives its output; AgentScope v1's name for it."""
@@ -40,7 +39,7 @@ class StructuredOutput:
                 return ToolResponse.of_text(f"Error: {self.problem}", is_error=True)
             self.value = self._form.model_validate(call["input"]).model_dump(mode="json")
         except ValidationError as error:
-            self.problem = "; ".join(problems(error, call["input"], self._names))
+            self.problem = "; ".join(argument_problems(error, call["input"], self._names))
             return ToolResponse.of_text(f"Error: {self.problem}", is_error=True)
         return ToolResponse.of_text("Done.")
 

@@ -58,9 +58,11 @@ class ModelStream(AsyncIterator[ChatChunk]):
     async def aclose(self) -> None:
         """Stop reading and close the connection to the vendor."""
         if self._generator.ag_running and self._reader is not None:
-            # Another task waits for the next chunk. A running generator can't be closed, its reader can be stopped.
-            self._closing = True
-            self._reader.cancel()
+            # Another task waits for the next chunk. A running generator can't be closed, its reader can be stopped:
+            # once, for a second cancellation would be the reader's own.
+            if not self._closing:
+                self._closing = True
+                self._reader.cancel()
             await self._ended.wait()
         await self._generator.aclose()
         if self._invocation is not None:

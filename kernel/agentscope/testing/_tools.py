@@ -1,6 +1,7 @@
 """An MCP server that is not there, and a toolkit that holds one."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -91,5 +92,6 @@ class _RecordingTool:
         self._server.calls.append(RecordedToolCall(self.name, dict(arguments)))
         if not self._server.is_connected:
             raise ToolServerError(self._server.name, "it is not connected")
-        async for response in self._tool.call(arguments):
-            yield response
+        async with aclosing(self._tool.call(arguments)) as responses:
+            async for response in responses:
+                yield response

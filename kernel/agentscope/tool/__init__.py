@@ -4,6 +4,7 @@ from agentscope.tool._calls import Handler, Middleware, ToolCall
 from agentscope.tool._function import FunctionTool
 from agentscope.tool._groups import ToolGroup
 from agentscope.tool._port import Tool, ToolServer, ToolSource
+from agentscope.tool._problems import argument_problems
 from agentscope.tool._registered import NamesakeStrategy, Postprocess, RegisteredTool
 from agentscope.tool._response import ToolOutput, ToolResponse
 from agentscope.tool._toolkit import Toolkit
@@ -23,4 +24,5 @@ __all__ = [
     "ToolServer",
     "ToolSource",
     "Toolkit",
+    "argument_problems",
 ]

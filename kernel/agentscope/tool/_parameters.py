@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from agentscope.errors import ToolArgumentsError
 from agentscope.tool._callables import bound_names, underlying
 from agentscope.tool._fields import NOTHING, Argument, FieldReader, field_name
-from agentscope.tool._problems import problems, unknown_arguments
+from agentscope.tool._problems import argument_problems, unknown_arguments
 from agentscope.tool._schema import Schema, without_properties
 
 _NAMED: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
@@ -90,7 +90,7 @@ class Parameters:
             # Anything but a dictionary would be taken for an instance of the model.
             values = self._validate(arguments if isinstance(arguments, dict) else dict(arguments))
         except ValidationError as error:
-            wrong += problems(error, arguments, self._names)
+            wrong += argument_problems(error, arguments, self._names)
         if wrong:
             raise ToolArgumentsError(self._tool, wrong)
         by_field: dict[str, Any] = values.__dict__

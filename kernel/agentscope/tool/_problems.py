@@ -14,7 +14,7 @@ _MOST: Final = 10
 _MESSAGE: Final = 200
 
 
-def problems(error: ValidationError, arguments: Mapping[str, Any], known: Collection[str]) -> list[str]:
+def argument_problems(error: ValidationError, arguments: Mapping[str, Any], known: Collection[str]) -> list[str]:
     """One text for each argument that doesn't fit; ``known`` are the names there are."""
     found: dict[str, list[str]] = {}
     values: dict[str, str] = {}
