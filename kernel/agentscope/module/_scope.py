@@ -2,12 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
-from threading import Lock
+from threading import RLock
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet, ref
 
-from agentscope.module._copies import fork
+from agentscope.module._copies import forked
 
 Values = dict[str, Any]
 
@@ -68,21 +69,47 @@ class ModuleState:
     """What a module holds: its own values, which are the template of every session, and a cell for each session.
 
     The cells belong to the module and know their sessions weakly: they go with the module, or with the session.
+    ``building`` says that its ``__init__`` runs, ``made`` that it has.
     """
 
-    __slots__ = ("building", "cells", "home", "own")
+    __slots__ = ("__weakref__", "_homes", "building", "cells", "made", "own")
 
     def __init__(self) -> None:
-        runtime = current_runtime.get()
         self.own: Values = {}
         self.cells: WeakKeyDictionary[SessionScope, Cell] = WeakKeyDictionary()
-        self.home: SessionScopes | None = None if runtime is None else runtime.scopes
-        self.building = False
+        self.building = self.made = False
+        # Weakly, and replaced as a whole: a module may outlive its runtimes, and threads look at this.
+        self._homes: tuple[ref[SessionScopes], ...] = ()
+        runtime = current_runtime.get()
+        if runtime is not None:
+            self.join(runtime.scopes)
+
+    def join(self, home: "SessionScopes") -> None:
+        """Be one of the modules of a runtime."""
+        for known in self._homes:
+            if known() is home:
+                return
+        self._homes = (*(known for known in self._homes if known() is not None), ref(home))
+        home.admit(self)
+
+    def seal(self) -> None:
+        """Let go of what others may hold too, so that they can't change what sessions start from."""
+        self.own = forked(self.own)
+
+    def finish(self) -> None:
+        """``__init__`` is over: what the module holds now is its template."""
+        self.building, self.made = False, True
+        if current_invocation.get() is not None:
+            self.seal()
 
     @property
     def is_guarded(self) -> bool:
         """Whether a change from outside any invocation would reach sessions that are yet to come."""
-        return self.home is not None and self.home.serving and not self.building
+        for known in self._homes:
+            home = known()
+            if home is not None and home.serving:
+                return not self.building
+        return False
 
 
 def state_of(module: object) -> ModuleState:
@@ -92,16 +119,16 @@ def state_of(module: object) -> ModuleState:
 
 
 class SessionScope:
-    """The state of all modules in one session."""
+    """The state of all modules in one session. ``home`` is where it is kept."""
 
-    __slots__ = ("__weakref__", "_home", "_lock", "_touched", "session_id")
+    __slots__ = ("__weakref__", "_lock", "_touched", "home", "session_id")
 
     def __init__(self, session_id: str, home: "SessionScopes") -> None:
         self.session_id = session_id
-        self._home = home
+        self.home = home
         self._touched: list[Cell] = []
-        # Tools run in threads, several of one invocation at a time.
-        self._lock = Lock()
+        # Tools run in threads, several of one invocation at a time; a value's copy may look at another module.
+        self._lock = RLock()
 
     def open(self, module: ModuleState) -> Cell:
         """The module's cell, with a checkpoint to go back to."""
@@ -111,21 +138,25 @@ class SessionScope:
         with self._lock:
             cell = module.cells.get(self)
             if cell is None:
-                module.home = self._home
-                cell = module.cells[self] = Cell(_forked(module.own))
+                module.join(self.home)
+                cell = module.cells.setdefault(self, Cell(forked(module.own)))
             if cell.checkpoint is None:
-                cell.checkpoint = _forked(cell.values)
+                cell.checkpoint = forked(cell.values)
                 self._touched.append(cell)
         return cell
 
     def take_checkpoint(self) -> Callable[[], None]:
         """Remember what is there now; calling what this returns makes that what a failure goes back to."""
         with self._lock:
-            now = [(cell, _forked(cell.values)) for cell in self._touched]
+            touched = self._touched
+            now = [(cell, forked(cell.values)) for cell in touched]
 
         def keep() -> None:
-            for cell, values in now:
-                cell.checkpoint = values
+            with self._lock:
+                # Another list is another invocation's: this one has ended, and has nothing to go back to.
+                if self._touched is touched:
+                    for cell, values in now:
+                        cell.checkpoint = values
 
         return keep
 
@@ -136,23 +167,42 @@ class SessionScope:
                 if failed and cell.checkpoint is not None:
                     cell.values = cell.checkpoint
                 cell.checkpoint = None
-            self._touched.clear()
+            self._touched = []
 
 
 class SessionScopes:
     """The sessions whose state a runtime keeps: those that run, and the ``max_resident`` used last.
 
-    ``serving`` says that the runtime takes requests: from then on its modules' own values are what every session
-    starts from, and stay as they are.
+    ``serving`` says that the runtime takes requests: its modules' own values are what every session starts from, and
+    stay as they are.
     """
 
     def __init__(self, max_resident: int) -> None:
         self.serving = False
+        self._modules: WeakSet[ModuleState] = WeakSet()
         self._max_resident = max_resident
         self._running: dict[str, SessionScope] = {}
         self._resident: OrderedDict[str, SessionScope] = OrderedDict()
-        # The first to look at a module's state may be a tool in a thread.
-        self._lock = Lock()
+        # The first to look at a module's state may be a tool in a thread; what is evicted may look at one as it goes.
+        self._lock = RLock()
+
+    def admit(self, module: ModuleState) -> None:
+        """A module belongs to the runtime now."""
+        with self._lock:
+            if self.serving:
+                module.seal()
+            else:
+                self._modules.add(module)
+
+    def serve(self) -> None:
+        """From now on modules' own values stay as they are."""
+        with self._lock:
+            self.serving = True
+            for module in self._modules:
+                # What can't be copied is told to the first session that looks at it.
+                with suppress(Exception):
+                    module.seal()
+            self._modules.clear()
 
     def enter(self, session_id: str) -> SessionScope:
         """The scope of a session that an invocation begins to use."""
@@ -178,7 +228,3 @@ class SessionScopes:
     def _evict(self) -> None:
         while self._resident and len(self) > self._max_resident:
             self._resident.popitem(last=False)
-
-
-def _forked(values: Values) -> Values:
-    return {name: fork(value) for name, value in values.items()}

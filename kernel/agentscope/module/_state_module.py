@@ -1,14 +1,16 @@
 """``StateModule``: an object whose state a session can save, restore and keep apart from every other session."""
 
+import copy
 from collections.abc import Callable, Mapping
-from functools import wraps
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Self, cast
 
 from agentscope.errors import StateMismatchError
-from agentscope.module._copies import fork
-from agentscope.module._local import SessionLocal
+from agentscope.module._building import building, is_building
+from agentscope.module._copies import Forking, fork
+from agentscope.module._local import SessionLocal, localize
 from agentscope.module._scope import ModuleState, state_of
+from agentscope.module._twins import copies_of, fill
 
 _ABSENT: Final[Any] = object()
 
@@ -31,14 +33,13 @@ class StateModule:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the place of the state, so that a subclass may assign before it calls this class's ``__init__``."""
+        init: Callable[..., None] = cls.__init__
+        if not is_building(init):
+            # Only now: a dataclass's is written after the class was made, and another base may have the first one.
+            cls.__init__ = building(init)  # type: ignore[method-assign]
         module = super().__new__(cls)
         vars(module).update(_session_state=ModuleState(), _children={}, _registered={})
         return module
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls):
-            cls.__init__ = _building(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         """A module without state."""
@@ -53,21 +54,22 @@ class StateModule:
 
         ``to_json`` turns its value into JSON values when it is saved, ``from_json`` turns these back; None means that
         it holds JSON values already. Raises ``AttributeError`` when the attribute has no value yet, ``TypeError`` for
-        a property, and ``ValueError`` for a child module, which is saved anyway.
+        a property or a slot, and ``ValueError`` for a child module, which is saved anyway.
         """
         if attr_name in self._children:
             raise ValueError(f"{type(self).__name__}.{attr_name} is a module: its state is saved with this one's")
-        declared = getattr_static(type(self), attr_name, _ABSENT)
-        if isinstance(declared, property):
-            raise TypeError(f"{type(self).__name__}.{attr_name} is a property: register the attribute behind it")
-        value = getattr(self, attr_name)
-        if not isinstance(declared, SessionLocal):
-            # On the class, because only there Python asks it first; other instances keep what they have.
-            setattr(type(self), attr_name, SessionLocal[Any](attr_name, declared))
-        if attr_name in vars(self) or attr_name not in state_of(self).own:
+        declared: object = getattr_static(type(self), attr_name, _ABSENT)
+        if hasattr(type(declared), "__set__") and not isinstance(declared, SessionLocal):
+            raise TypeError(
+                f"{type(self).__name__}.{attr_name} is a property or a slot: register the attribute behind it"
+            )
+        value, own = getattr(self, attr_name), state_of(self).own
+        localize(type(self), attr_name)
+        if attr_name in vars(self):
+            own[attr_name] = vars(self).pop(attr_name)
+        elif attr_name not in own:
             # A class's default is shared by its instances, their state is not.
-            own = vars(self).pop(attr_name, _ABSENT)
-            state_of(self).own[attr_name] = fork(value) if own is _ABSENT else own
+            own[attr_name] = fork(value)
         self._registered[attr_name] = _Registered(to_json, from_json)
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class StateModule:
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, StateModule):
+        if isinstance(value, StateModule) and not self._is_local(name):
             self._children[name] = None
         elif name in self._children:
             del self._children[name]
@@ -112,28 +114,30 @@ class StateModule:
         super().__delattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies: what this module holds here and now, which is what the copy starts from."""
-        here = {name: getattr(self, name) for name in state_of(self).own}
-        others = {name: value for name, value in vars(self).items() if name != "_session_state"}
-        others |= {"_children": self._children.copy(), "_registered": self._registered.copy()}
-        return {"state": here, "attributes": others}
+        """For copies: what this module holds here and now.
+
+        A copy made in an invocation starts other sessions with what this module starts them with.
+        """
+        here, template = copies_of(state_of(self))
+        attributes = {name: value for name, value in vars(self).items() if name != "_session_state"}
+        attributes |= {"_children": self._children.copy(), "_registered": self._registered.copy()}
+        return {"state": here, "template": template, "attributes": attributes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(cast("dict[str, Any]", state["attributes"]))
-        state_of(self).own.update(state["state"])
+        for name in self._registered:
+            localize(type(self), name)
+        fill(state_of(self), state["state"], state["template"])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self if isinstance(memo, Forking) else self._twin(memo)
 
-def _building(init: Callable[..., None]) -> Callable[..., None]:
-    @wraps(init)
-    def building(self: StateModule, *args: Any, **kwargs: Any) -> None:
-        state = state_of(self)
-        if state.building:
-            init(self, *args, **kwargs)
-            return
-        state.building = True
-        try:
-            init(self, *args, **kwargs)
-        finally:
-            state.building = False
+    def _twin(self, memo: dict[int, Any]) -> Self:
+        """A deep copy of this module."""
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
-    return building
+    def _is_local(self, name: str) -> bool:
+        declared = getattr_static(type(self), name, None)
+        return isinstance(declared, SessionLocal) and declared.covers(self)

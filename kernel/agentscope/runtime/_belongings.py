@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any
 
 from agentscope.module import Closable
@@ -30,9 +31,9 @@ class Belongings:
         """The thing has been closed."""
         self._things.pop(id(thing), None)
 
-    def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, coro: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
         """Run a coroutine as a task of the invocation; what it raises is logged."""
-        task = asyncio.create_task(coro)
+        task = asyncio.create_task(coro, context=context)
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
         return task

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
 from types import AsyncGeneratorType
@@ -74,10 +74,7 @@ class Invocation(Generic[_T]):
     def start(self) -> "asyncio.Task[None]":
         """Run the app in a task of its own, whose context knows the runtime and this invocation."""
         loop = asyncio.get_running_loop()
-        context = copy_context()
-        context.run(current_runtime.set, self.runtime)
-        context.run(current_invocation.set, self)
-        self.task = loop.create_task(self._run(), context=context)
+        self.task = loop.create_task(self._run(), context=self._context())
         self.task.add_done_callback(self._settle)
         if self._timeout is not None:
             self._alarm = loop.call_later(self._timeout, self._expire)
@@ -90,6 +87,11 @@ class Invocation(Generic[_T]):
         if self._scope is None:
             self._scope = self.runtime.scopes.enter(self.session_id)
         return self._scope
+
+    @property
+    def ended(self) -> bool:
+        """Whether all that it held is closed: what still runs in its context has outlived it."""
+        return self._ended
 
     def own(self, resource: Closable) -> None:
         """Close the resource when the invocation ends, unless it was disowned before. The last in closes first."""
@@ -120,7 +122,8 @@ class Invocation(Generic[_T]):
                 f"ctx.spawn was used while or after invocation {self.request_id} of session {self.session_id!r} "
                 "ended: spawn before the answer is over"
             )
-        return self._belongings.spawn(coro)
+        # From wherever it is called: the task is of this invocation.
+        return self._belongings.spawn(coro, self._context())
 
     def cancel(self) -> None:
         """End the invocation; ``error`` becomes an ``InvocationCancelledError`` unless the app is already done."""
@@ -246,7 +249,15 @@ class Invocation(Generic[_T]):
             self._ended = True
             if self._scope is not None:
                 self.runtime.scopes.leave(self._scope, failed=self.error is not None)
+                # Contexts outlive their invocation: no longer than the scope may its state.
+                self._scope = None
             self.pump.close()
+
+    def _context(self) -> Context:
+        context = copy_context()
+        context.run(current_runtime.set, self.runtime)
+        context.run(current_invocation.set, self)
+        return context
 
     def _settle(self, task: asyncio.Task[None]) -> None:
         if self._alarm is not None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 from agentscope.errors import RuntimeNotReadyError, UnknownNameError
 from agentscope.message import Msg
 from agentscope.model import ChatModel
-from agentscope.module import SessionScopes, current_runtime
+from agentscope.module import SessionScopes, current_invocation, current_runtime
 from agentscope.runtime._admission import Admission
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._container import replace
@@ -108,16 +108,14 @@ class Runtime:
         if self.state != "new":
             raise RuntimeNotReadyError(f"initialize() on a runtime that is {self.state}: make a new one")
         self.state = "starting"
-        token = current_runtime.set(self)
         try:
-            self._app = await self._lifecycle.start()
+            with self._as_current():
+                self._app = await self._lifecycle.start()
         except BaseException:
             self.state = "stopped"
             raise
-        finally:
-            current_runtime.reset(token)
         self.state = "running"
-        self.scopes.serving = True
+        self.scopes.serve()
         enlist(self)
 
     async def drain(self, timeout: float = 0.0) -> None:
@@ -151,11 +149,10 @@ class Runtime:
             await self.drain()
             self.state = "stopped"
             self.scopes.serving = False
-            token = current_runtime.set(self)
             try:
-                await self._lifecycle.stop()
+                with self._as_current():
+                    await self._lifecycle.stop()
             finally:
-                current_runtime.reset(token)
                 delist(self)
 
     async def __aenter__(self) -> "Runtime":
@@ -206,7 +203,7 @@ class Runtime:
         """
         self._require_running()
         around = find_invocation()
-        nested = around is not None and around.runtime is self
+        nested = around is not None and around.runtime is self and not around.ended
         await self._admission.enter(session_id, nested=nested)
         try:
             self._require_running()
@@ -258,6 +255,16 @@ class Runtime:
             _log.exception("the session store does not answer")
             return False
         return True
+
+    @contextmanager
+    def _as_current(self) -> Generator[None, None, None]:
+        # Whoever starts or stops it may be in an invocation, of another runtime: the app's hooks are in none.
+        runtime, invocation = current_runtime.set(self), current_invocation.set(None)
+        try:
+            yield
+        finally:
+            current_invocation.reset(invocation)
+            current_runtime.reset(runtime)
 
     def _require_running(self) -> None:
         if self.state != "running":

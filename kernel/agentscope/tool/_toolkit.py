@@ -180,7 +180,7 @@ class Toolkit(Registry):
             return _refusal(name, f"the tool {name!r} belongs to the group {tool.group!r}, which is not active{hint}")
         return answer(tool, tool_call)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def _twin(self, memo: dict[int, Any]) -> Self:
         twin = memo[id(self)] = type(self).__new__(type(self))
         # What is replaced and never changed can be shared, but for what acts on this toolkit.
         for value in (self._sources, self._middlewares, self._groups, self._changing):
