@@ -34,8 +34,8 @@ NAMES = {
         "tool_call"
     ).split(),
     "agentscope.tool": (
-        "FunctionTool Handler Middleware NamesakeStrategy Postprocess RegisteredTool Tool ToolCall ToolGroup ToolOutput "
-        "ToolResponse ToolServer ToolSource Toolkit argument_problems"
+        "FunctionTool Handler Middleware NamesakeStrategy Postprocess RegisteredTool Tool ToolCall ToolGroup "
+        "ToolOutput ToolResponse ToolServer ToolSource Toolkit argument_problems"
     ).split(),
 }
 

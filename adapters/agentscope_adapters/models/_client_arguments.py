@@ -1,33 +1,13 @@
 """The arguments of a vendor's client, and the secrets among them, which no text may hold."""
 
 import base64
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from agentscope.errors import UserError
 from agentscope.runtime.settings import ModelSettings
-
-
-class Secrets:
-    """The words of one model's configuration that no text may hold."""
-
-    __slots__ = ("_words",)
-
-    def __init__(self, words: Iterable[str]) -> None:
-        # The longest first, for one may be part of another.
-        self._words = sorted({word for word in words if word}, key=len, reverse=True)
-
-    def scrub(self, text: str) -> str:
-        """The text with ``***`` in place of each secret."""
-        for word in self._words:
-            text = text.replace(word, "***")
-        return text
-
-    def scrub_error(self, error: BaseException) -> None:
-        """Take the secrets out of an exception and its causes: a traceback prints the text of each."""
-        for cause in causes(error):
-            cause.args = tuple(self.scrub(arg) if isinstance(arg, str) else arg for arg in cause.args)
+from agentscope_adapters.secrets import Secrets
 
 
 def client_arguments(
@@ -77,15 +57,6 @@ def client_arguments(
                 headers: dict[str, str] = arguments.get("default_headers") or {}
                 arguments["default_headers"] = {"Authorization": f"Basic {token}", **headers}
     return arguments, Secrets(secrets)
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what led to it, the latest first."""
-    # Not the contexts: they lead on to what the caller was handling when it called.
-    following: BaseException | None = error
-    while following is not None:
-        yield following
-        following = following.__cause__
 
 
 def _without_login(url: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from agentscope.model import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
-from agentscope_adapters.models._client_arguments import Secrets, causes
+from agentscope_adapters.secrets import Secrets, causes
 
 _LONGEST_DETAIL: Final = 1000
 

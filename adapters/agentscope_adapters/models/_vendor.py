@@ -13,8 +13,8 @@ from agentscope.errors import UserError
 from agentscope.message import Msg, ToolUseBlock
 from agentscope.model import ChatChunk, ChatModelBase, ModelConnectionError, ModelError, ToolChoice, ToolSchema
 from agentscope.runtime.settings import ModelSettings
-from agentscope_adapters.models._client_arguments import Secrets
 from agentscope_adapters.models._failures import error_for_transport
+from agentscope_adapters.secrets import Secrets
 
 
 class Client(Protocol):

@@ -1,0 +1,244 @@
+"""HTTP as the two HTTP transports need it: each failure is noticed, named, and kept from the library's own tasks.
+
+Left to itself the library lets a refused connection end all calls of a streamable HTTP connection, leaves a call over
+SSE waiting for ever when its message is refused, and logs tracebacks of both.
+"""
+
+import socket
+import ssl
+from asyncio import Timeout, timeout
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+import httpx2
+
+from agentscope.runtime.settings import McpServerSettings
+from agentscope_adapters.mcp._address import Address
+from agentscope_adapters.mcp._health import Attempt, Health, UnreachableError, current_attempt, has_hung_up
+
+_FAREWELL_SECONDS = 1.0
+# These happen before the first byte of the request goes out.
+_NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_SESSION = "mcp-session-id"
+
+
+class WatchedClient(httpx2.AsyncClient):
+    """The HTTP client of one connection.
+
+    ``answers_on_stream`` is the form of SSE: one GET whose stream has the answers to all POSTs.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        settings: McpServerSettings,
+        health: Health,
+        verify: ssl.SSLContext,
+        *,
+        answers_on_stream: bool,
+    ) -> None:
+        silence = settings.sse_read_timeout
+        super().__init__(
+            headers=dict(address.headers),
+            # A call has its own clock: its answer may take as long as that allows.
+            timeout=httpx2.Timeout(settings.timeout, read=max(silence, settings.timeout), pool=None),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+            verify=verify,
+        )
+        self._silence = silence
+        self._path = httpx2.URL(address.url).path
+        self._query = address.query.encode()
+        self._health = health
+        self._answers_on_stream = answers_on_stream
+        self._waits: set[Timeout] = set()
+        self._stream: Any = None
+        health.when_severed(self._sever)
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send a request. What fails is reported, and answered in a form that the library's tasks survive.
+
+        Raises ``UnreachableError`` for the stream of SSE alone, without which there is no connection.
+        """
+        if self._health.is_severed:
+            return self._instead(request, "the connection is closed")
+        if self._stream is not None and has_hung_up(self._stream.get_extra_info("socket").fileno()):
+            self._health.lose("it closed the connection")
+            return self._instead(request, "it closed the connection")
+        attempt = current_attempt.get()
+        if attempt is not None:
+            attempt.sent += 1
+        self._prepare(request)
+        try:
+            async with timeout(None) as wait:
+                self._waits.add(wait)
+                try:
+                    response = await super().send(request, stream=stream, **options)
+                    return await self._judge(request, response, attempt)
+                finally:
+                    self._waits.discard(wait)
+        except TimeoutError:
+            return self._instead(request, "the connection is closed")
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return self._broken(request, error, attempt)
+
+    def _prepare(self, request: httpx2.Request) -> None:
+        request.extensions.pop("target", None)
+        if self._query and request.url.path == self._path:
+            # Not as a part of the URL: that is logged.
+            request.extensions["target"] = request.url.raw_path + b"?" + self._query
+        if request.method == "GET":
+            request.extensions["timeout"]["read"] = self._silence
+        elif request.method == "DELETE":
+            request.extensions["timeout"] = httpx2.Timeout(_FAREWELL_SECONDS).as_dict()
+
+    def _broken(self, request: httpx2.Request, error: Exception, attempt: Attempt | None) -> httpx2.Response:
+        reason = reason_of(error)
+        if isinstance(error, _NOT_CONNECTED):
+            # Nothing was sent: there was no connection to send it over.
+            _take_back(attempt)
+            self._health.lose(reason)
+        elif self._answers_on_stream:
+            self._health.lose(reason)
+        else:
+            # One connection of several broke. The server may be gone, or only this one be cut.
+            _note_cut(attempt)
+            self._health.doubt(reason)
+        return self._instead(request, reason)
+
+    async def _judge(
+        self, request: httpx2.Request, response: httpx2.Response, attempt: Attempt | None
+    ) -> httpx2.Response:
+        if request.method == "DELETE" or (request.method == "GET" and not self._answers_on_stream):
+            if response.is_success and request.method == "GET":
+                self._watch(response, lambda reason: self._health.doubt(reason))
+            return response
+        reason = await self._complaint(request, response)
+        if reason is None:
+            if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                on_end = self._health.lose if request.method == "GET" else partial(self._end_of_answer, attempt)
+                if request.method == "GET":
+                    self._stream = response.extensions.get("network_stream")
+                self._watch(response, on_end)
+            return response
+        await response.aclose()
+        if response.status_code == 404 and (_SESSION in request.headers or self._answers_on_stream):
+            # "The server MUST respond to requests containing that session ID with HTTP 404" (Streamable HTTP, Session
+            # Management), and the message endpoint of SSE is the session's own: who doesn't know the session has
+            # nobody to hand the message to, so it was not carried out. The client MUST start a new session.
+            _take_back(attempt)
+            self._health.lose("it has forgotten the session")
+        elif self._answers_on_stream:
+            self._health.lose(reason)
+        else:
+            self._health.doubt(reason)
+        return self._instead(request, reason)
+
+    async def _complaint(self, request: httpx2.Request, response: httpx2.Response) -> str | None:
+        """What is wrong with an answer; None when the library can use it."""
+        status, kind = response.status_code, response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if status in (401, 403):
+            return f"it answered {status} {response.reason_phrase}; check the login in `headers` or `url`"
+        if kind == "application/json" and not self._answers_on_stream:
+            # The body of an error may be the protocol's own, which says more than the status.
+            if b'"jsonrpc"' in await response.aread():
+                return None if status != 404 or _SESSION not in request.headers else "it has forgotten the session"
+            return f"it answered {status} with JSON that is not MCP; check the path in `url`"
+        if status >= 400:
+            hint = "; check the path in `url`" if status in (404, 405) else ""
+            return f"it answered {status} {response.reason_phrase}{hint}"
+        if status == 202 or response.next_request is not None or kind == "text/event-stream":
+            return None
+        if self._answers_on_stream and request.method == "POST":
+            return None
+        return f"it answered with {kind or 'nothing'}, which is not MCP; check the path in `url`"
+
+    def _end_of_answer(self, attempt: Attempt | None, reason: str) -> None:
+        # The library stops reading at the answer: who reads to the end had none.
+        _note_cut(attempt)
+        self._health.doubt(reason)
+
+    def _watch(self, response: httpx2.Response, on_end: Callable[[str], None]) -> None:
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            response.stream = _WatchedBody(response.stream, self._health, on_end)
+
+    def _instead(self, request: httpx2.Request, reason: str) -> httpx2.Response:
+        if self._answers_on_stream:
+            if request.method == "GET":
+                raise UnreachableError(reason)
+            return httpx2.Response(202, request=request)
+        if request.method != "POST":
+            return httpx2.Response(405, request=request)
+        error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": reason}}
+        return httpx2.Response(502, json=error, request=request)
+
+    def _sever(self) -> None:
+        for wait in self._waits:
+            wait.reschedule(0)
+
+
+class _WatchedBody(httpx2.AsyncByteStream):
+    """A body that ends where its connection breaks, and tells."""
+
+    def __init__(self, body: httpx2.AsyncByteStream, health: Health, on_end: Callable[[str], None]) -> None:
+        self._body = body
+        self._health = health
+        self._on_end = on_end
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        reason = "it closed the connection"
+        try:
+            async for part in self._body:
+                if self._health.has_ended:
+                    # Nobody listens any more, which the library would take for an error.
+                    return
+                yield part
+        except httpx2.TransportError as error:
+            reason = reason_of(error)
+        self._on_end(reason)
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def _take_back(attempt: Attempt | None) -> None:
+    if attempt is not None:
+        attempt.sent -= 1
+
+
+def _note_cut(attempt: Attempt | None) -> None:
+    if attempt is not None:
+        attempt.was_cut = True
+
+
+def reason_of(error: Exception) -> str:
+    """Why a request failed, in words without URL and headers, which the library's own may quote."""
+    for cause in _causes(error):
+        if isinstance(cause, ConnectionRefusedError):
+            return "it refused the connection (is it running?)"
+        if isinstance(cause, socket.gaierror):
+            return "its host name is not known"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate was not accepted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return "it does not speak TLS as we do"
+    if isinstance(error, httpx2.ReadTimeout):
+        return "it fell silent"
+    if isinstance(error, httpx2.RemoteProtocolError):
+        known = str(error).startswith(("Server disconnected", "peer closed"))
+        return "it closed the connection" if known else "it answered with something that is not HTTP"
+    if isinstance(error, httpx2.ReadError | httpx2.WriteError):
+        return "it closed the connection"
+    if isinstance(error, _NOT_CONNECTED):
+        return "it can't be reached"
+    return f"the request failed ({type(error).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    following: BaseException | None = error
+    while following is not None:
+        if isinstance(following, BaseExceptionGroup):
+            # One for each of the host's addresses.
+            following = cast("BaseExceptionGroup[BaseException]", following).exceptions[0]
+        yield following
+        following = following.__cause__ or following.__context__

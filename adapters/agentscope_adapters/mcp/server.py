@@ -1,0 +1,111 @@
+"""``McpServer``: the tools of an MCP server, over whichever transport."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mcp_types import Tool as ServerTool
+
+from agentscope.errors import ToolServerError
+from agentscope.runtime.settings import McpServerSettings
+from agentscope.tool import Tool, ToolResponse
+from agentscope_adapters.mcp._address import address_of
+from agentscope_adapters.mcp._connection import Connection
+from agentscope_adapters.mcp._results import response_of
+from agentscope_adapters.mcp._tools import McpTool, chosen_tools
+
+_log = logging.getLogger("agentscope.mcp")
+
+# A server that the app can do without doesn't hold up its start for longer.
+_OPTIONAL_SECONDS = 5.0
+
+
+class McpServer:
+    """The ``ToolServer`` of ``mcp_servers.<name>``; relative paths in its settings start at the project folder.
+
+    It connects in a task of its own, and again whenever the connection is lost, as long as it takes. Meanwhile the
+    tools are those of the last connection, and a call waits for the next one. Raises ``UserError`` for settings that
+    can't be used.
+    """
+
+    def __init__(self, name: str, settings: McpServerSettings, project: Path) -> None:
+        self._name = name
+        self._settings = settings
+        self._address = address_of(name, settings, project)
+        self._tools: Mapping[str, McpTool] = MappingProxyType({})
+        self._twins: set[str] = set()
+        self._connection = Connection(name, self._address, settings, self._take_tools)
+
+    @property
+    def name(self) -> str:
+        """See ``ToolSource.name``."""
+        return self._name
+
+    @property
+    def required(self) -> bool:
+        """See ``ToolServer.required``."""
+        return self._settings.required
+
+    @property
+    def is_connected(self) -> bool:
+        """See ``ToolServer.is_connected``."""
+        return self._connection.is_up
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """See ``ToolSource.tools``."""
+        return self._tools
+
+    async def open(self) -> None:
+        """See ``ToolServer.open``. One that is not required has five seconds, and then goes on in the background."""
+        patience = None if self.required else min(self._settings.timeout, _OPTIONAL_SECONDS)
+        try:
+            failure = await self._connection.open(patience)
+        except BaseException:
+            await self._connection.aclose()
+            raise
+        if not self.required and failure is None and not self.is_connected:
+            _log.warning(
+                "MCP server %r: no answer yet: %s; it joins when it is there", self._name, self._address.label
+            )
+        if self.required and failure is not None:
+            await self._connection.aclose()
+            raise ToolServerError(
+                self._name,
+                f"{self._address.label}: {failure}{self._more}; mend that, or set mcp_servers.{self._name}.required: "
+                "false to start without it",
+            )
+
+    async def aclose(self) -> None:
+        """See ``ToolServer.aclose``. It takes a few seconds at most."""
+        await self._connection.aclose()
+
+    @property
+    def _more(self) -> str:
+        # Not here: what a process writes may hold anything.
+        return " (--log-level debug shows what it wrote)" if self._settings.transport == "stdio" else ""
+
+    async def _call(self, tool: str, shown: str, arguments: Mapping[str, Any]) -> ToolResponse:
+        return response_of(await self._connection.call(tool, shown, arguments))
+
+    def _take_tools(self, listed: Sequence[ServerTool]) -> None:
+        tools: dict[str, McpTool] = {}
+        for tool in chosen_tools(listed, self._settings, self._call):
+            if tools.setdefault(tool.name, tool) is not tool and tool.original not in self._twins:
+                self._twins.add(tool.original)
+                _log.warning(
+                    "MCP server %r: its tool %r is left out: %r has the same name, %r",
+                    self._name,
+                    tool.original,
+                    tools[tool.name].original,
+                    tool.name,
+                )
+        # Whoever made something of the mapping keeps it as long as the tools are the same.
+        if tools != self._tools:
+            self._tools = MappingProxyType(tools)
+            _log.debug("MCP server %r: %d tools", self._name, len(tools))
+
+    def __repr__(self) -> str:
+        return f"<MCP server {self._name!r}>"
