@@ -9,7 +9,7 @@ NAMES = {
     "agentscope.agent": ["AgentBase", "AgentStream", "ReActAgent"],
     "agentscope.memory": ["InMemoryMemory", "MemoryBase"],
     "agentscope.message": (
-        "AudioBlock Base64Source ContentBlock ContentBlockType ImageBlock MediaSource Msg Role TextBlock "
+        "AudioBlock Base64Source ContentBlock ContentBlockType FrozenDict FrozenList ImageBlock MediaSource Msg Role TextBlock "
         "ThinkingBlock ToolResultBlock ToolUseBlock URLSource VideoBlock"
     ).split(),
     "agentscope.model": (

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import isawaitable, signature
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Self, cast
 
+from agentscope.message import Msg
 from agentscope.module import SessionLocal, StateModule
 
 Hook = Callable[..., Any]
@@ -13,7 +13,18 @@ Hook = Callable[..., Any]
 gives another output, or None to leave it. Either may be a coroutine function."""
 
 _Table = dict[str, dict[str, Hook]]
-_NONE: Final[Mapping[str, Mapping[str, Hook]]] = MappingProxyType({})
+
+
+class _Hooks(dict[str, Mapping[str, Hook]]):
+    # Replaced, never changed: every session, and every copy of the module, can have the same one.
+    def fork(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+_NONE: Final[Mapping[str, Mapping[str, Hook]]] = _Hooks()
 
 
 class Hooked(StateModule):
@@ -46,8 +57,8 @@ class Hooked(StateModule):
         """Run a hook for this object. ``hook_type`` is for example ``pre_reply``; a name that is there is replaced."""
         self._check(hook_type)
         there = self._instance_hooks
-        named = MappingProxyType({**there.get(hook_type, {}), hook_name: hook})
-        self._instance_hooks = MappingProxyType({**there, hook_type: named})
+        named = {**there.get(hook_type, {}), hook_name: hook}
+        self._instance_hooks = _Hooks({**there, hook_type: named})
 
     def remove_instance_hook(self, hook_type: str, hook_name: str) -> None:
         """Undo ``register_instance_hook``. Raises ``ValueError`` when there is no such hook."""
@@ -56,14 +67,14 @@ class Hooked(StateModule):
         if hook_name not in there.get(hook_type, {}):
             raise ValueError(f"{type(self).__name__} has no {hook_type} hook named {hook_name!r}")
         named = {name: hook for name, hook in there[hook_type].items() if name != hook_name}
-        self._instance_hooks = MappingProxyType({**there, hook_type: MappingProxyType(named)})
+        self._instance_hooks = _Hooks({**there, hook_type: named})
 
     def clear_instance_hooks(self, hook_type: str | None = None) -> None:
         """Remove the object's hooks of a type, or all of them."""
         if hook_type is not None:
             self._check(hook_type)
         kept = {kind: hooks for kind, hooks in self._instance_hooks.items() if hook_type not in (None, kind)}
-        self._instance_hooks = MappingProxyType(kept)
+        self._instance_hooks = _Hooks(kept)
 
     @classmethod
     def register_class_hook(cls, hook_type: str, hook_name: str, hook: Hook) -> None:
@@ -115,17 +126,28 @@ class Hooked(StateModule):
             bound.apply_defaults()
             given: dict[str, Any] = {key: value for key, value in bound.arguments.items() if key != "self"}
             for hook in self._hooks_of(f"pre_{kind}"):
-                changed = await _result(hook(self, dict(given)))
+                changed = await _result(hook(self, {key: _own(value) for key, value in given.items()}))
                 if changed is not None:
                     given = cast("dict[str, Any]", changed)
             bound.arguments.update(given)
             output = await method(*bound.args, **bound.kwargs)
             for hook in self._hooks_of(f"post_{kind}"):
-                changed = await _result(hook(self, dict(given), output))
+                arguments = {key: _own(value) for key, value in given.items()}
+                changed = await _result(hook(self, arguments, _own(output)))
                 output = output if changed is None else changed
             return output
 
         return with_hooks
+
+
+def _own(value: object) -> Any:
+    # What a hook changes in place, and does not return, has no effect: v1 gives it copies as well.
+    if isinstance(value, Msg):
+        return value.copied()
+    kind = type(value)
+    if kind is list:
+        return [_own(item) for item in cast("list[object]", value)]
+    return dict(cast("dict[str, Any]", value)) if kind is dict else value
 
 
 async def _result(value: Any) -> Any:

@@ -1,8 +1,10 @@
 """``ReActAgent``: a model that reasons, calls tools, reads their results, and goes on until it has an answer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel
@@ -17,9 +19,14 @@ from agentscope.message import Msg, ToolResultBlock, ToolUseBlock
 from agentscope.model import ChatChunk, ChatModel, ToolChoice, ToolSchema
 from agentscope.tool import Toolkit, ToolOutput, ToolResponse
 
+_log = logging.getLogger("agentscope.agent")
+
 _OUT_OF_STEPS = "You have used up your steps. Answer now, without tools, with what you know."
 _NO_OUTPUT_YET = f"Call {FINISH} to give your answer in the form that is asked for."
 _INTERRUPTED = "The tool call was interrupted before it gave a result."
+
+
+_wanted: ContextVar[StructuredOutput | None] = ContextVar("agentscope_structured_output", default=None)
 
 
 class ReActAgent(AgentBase):
@@ -55,7 +62,7 @@ class ReActAgent(AgentBase):
         max_iters: int = 10,
     ) -> None:
         super().__init__()
-        if not hasattr(model, "stream"):
+        if not callable(getattr(model, "stream", None)):
             raise TypeError(f"model is a {type(model).__name__}: it must be a chat model, such as runtime.models.main")
         if max_iters < 1:
             raise ValueError(f"max_iters is {max_iters}: an agent needs at least one step")
@@ -89,16 +96,23 @@ class ReActAgent(AgentBase):
         values. Raises ``ModelError``, and ``StructuredOutputError`` when ``max_iters`` steps gave no valid output.
         """
         output = None if structured_model is None else StructuredOutput(structured_model)
+        token = _wanted.set(output)
         try:
-            await self.memory.add(received(self.name, msg))
+            await self._hear(received(self.name, msg))
             return await self._solve(output)
         except BaseException:
-            await self._close_open_calls()
+            try:
+                await self._close_open_calls()
+            except Exception:
+                # Why the reply ended is what the caller must see.
+                _log.exception("agent %s could not close its open calls of tools", self.name)
             raise
+        finally:
+            _wanted.reset(token)
 
     async def observe(self, msg: Msg | Sequence[Msg] | None) -> None:
         """Remember messages without answering them."""
-        await self.memory.add(received(self.name, msg))
+        await self.memory.add(msg)
 
     async def handle_interrupt(self, *args: Any, **kwargs: Any) -> Msg:
         """Say that the reply was interrupted, and remember it."""
@@ -106,12 +120,37 @@ class ReActAgent(AgentBase):
         await self.memory.add(msg)
         return msg
 
+    async def __call__(self, *args: Any, **kwargs: Any) -> Msg:
+        """The agent's reply. Raises ``RuntimeError`` while it makes another one in the same session."""
+        if self.is_replying:
+            # Two at once would mix their messages, and vendors refuse what comes between a call and its result.
+            raise RuntimeError(
+                f"{self.name} is making a reply in this session already: await that one first, or use another agent"
+            )
+        return await super().__call__(*args, **kwargs)
+
+    async def _hear(self, given: Sequence[Msg]) -> None:
+        await self.memory.add(given)
+        if not given:
+            return
+        newest, memory = given[-1], await self.memory.get_memory()
+        if not memory or (memory[-1].name, memory[-1].content) != (newest.name, newest.content):
+            # Clients repeat their ids: what is to be answered is new all the same.
+            await self.memory.add(Msg(newest.name, newest.content, newest.role, newest.metadata))
+
     async def _solve(self, output: StructuredOutput | None) -> Msg:
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         for _ in range(self.max_iters):
-            said = await self._reasoning("required" if output else None, output)
+            said = await self._reasoning("required" if output else None)
             calls = said.get_content_blocks("tool_use")
             if calls:
-                await self._act(calls, output)
+                await self._act(calls)
+                task = asyncio.current_task()
+                if task is not None and task.cancelling() > before:
+                    # One that is on its way comes through here; one that a tool caught ends the reply all the same.
+                    await asyncio.sleep(0)
+                    raise asyncio.CancelledError
             if output is None:
                 if not calls:
                     return said
@@ -121,8 +160,9 @@ class ReActAgent(AgentBase):
             raise StructuredOutputError(self.name, output.problem)
         return await self._summarize()
 
-    async def _reasoning(self, tool_choice: ToolChoice | None = None, output: StructuredOutput | None = None) -> Msg:
+    async def _reasoning(self, tool_choice: ToolChoice | None = None) -> Msg:
         """One call of the model: what it says, remembered."""
+        output = _wanted.get()
         hint = _NO_OUTPUT_YET if output is not None and await self._ends_with_words() else None
         schemas = self.toolkit.get_json_schemas()
         if output is not None:
@@ -131,8 +171,9 @@ class ReActAgent(AgentBase):
         await self.memory.add(said)
         return said
 
-    async def _acting(self, tool_call: ToolUseBlock, output: StructuredOutput | None = None) -> Msg:
+    async def _acting(self, tool_call: ToolUseBlock) -> Msg:
         """One call of a tool: its result, as a message. It never fails because of the tool."""
+        output = _wanted.get()
         result: ToolResultBlock = {
             "type": "tool_result",
             "id": tool_call["id"],
@@ -142,9 +183,17 @@ class ReActAgent(AgentBase):
         msg = Msg("system", [result], "system")
         if output is not None and tool_call["name"] == FINISH:
             return await self._show_result(msg, result, output.take(tool_call))
-        async with aclosing(self.toolkit.call_tool_function(tool_call)) as responses:
-            async for response in responses:
-                msg = await self._show_result(msg, result, response)
+        shown: ToolResponse | None = None
+        try:
+            async with aclosing(self.toolkit.call_tool_function(tool_call)) as responses:
+                async for response in responses:
+                    shown = response
+                    msg = await self._show_result(msg, result, response)
+        except asyncio.CancelledError:
+            if shown is not None and not shown.is_last:
+                # Its reader is told that nothing more comes of it.
+                await self.print(msg)
+            raise
         return msg
 
     async def _show_result(self, msg: Msg, result: ToolResultBlock, response: ToolResponse) -> Msg:
@@ -154,15 +203,15 @@ class ReActAgent(AgentBase):
         await self.print(shown, response.is_last)
         return shown
 
-    async def _act(self, calls: Sequence[ToolUseBlock], output: StructuredOutput | None) -> None:
+    async def _act(self, calls: Sequence[ToolUseBlock]) -> None:
         if len(calls) == 1 or not self.parallel_tool_calls:
             for call in calls:
-                await self.memory.add(await self._acting(call, output))
+                await self.memory.add(await self._acting(call))
             return
         acting: list[asyncio.Task[Msg]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                acting.extend(group.create_task(self._acting(call, output)) for call in calls)
+                acting.extend(group.create_task(self._acting(call)) for call in calls)
         except BaseExceptionGroup as failures:
             # One hook that failed is the failure of the reply.
             raise failures.exceptions[0] from failures
@@ -182,16 +231,17 @@ class ReActAgent(AgentBase):
         try:
             async for chunk in chunks:
                 await speech.say(chunk)
+            return await speech.end()
         except asyncio.CancelledError:
             # What was said was heard. Calls that nobody carries out are left out.
             partial = speech.message(calls=False)
             if partial.content:
                 await self.memory.add(partial)
+            await speech.close()
             raise
         finally:
             if hasattr(chunks, "aclose"):
                 await cast("AsyncGenerator[ChatChunk, None]", chunks).aclose()
-        return await speech.end()
 
     async def _finish(self, said: Msg, output: StructuredOutput) -> Msg:
         text = said.get_text_content()
@@ -219,8 +269,11 @@ class ReActAgent(AgentBase):
         for msg in reversed(await self.memory.get_memory()):
             answered.update(block["id"] for block in msg.get_content_blocks("tool_result"))
             calls = msg.get_content_blocks("tool_use")
-            if calls or msg.role == "user":
-                await self.memory.add([_interrupted(call) for call in calls if call["id"] not in answered])
+            if calls:
+                results = [_interrupted(call) for call in calls if call["id"] not in answered]
+                await self.memory.add(results)
+                for result in results:
+                    await self.print(result)
                 return
 
 

@@ -23,6 +23,9 @@ def received(name: str, messages: Msg | Sequence[Msg] | None) -> list[Msg]:
     if messages is None:
         return []
     given = [messages] if isinstance(messages, Msg) else list(messages)
+    for msg in given:
+        if not isinstance(msg, Msg):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+            raise TypeError(f"an agent takes a Msg or a list of them, not a {type(messages).__name__}")
     if given and given[-1].role == "assistant" and given[-1].name == name:
         given[-1] = _as_user(given[-1])
     return given

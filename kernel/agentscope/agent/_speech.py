@@ -43,7 +43,7 @@ class Speech:
 
     async def end(self) -> Msg:
         """Say the rest, and give the whole as a message."""
-        await self._close()
+        await self.close()
         calls = [block for block in self._whole.response.content if block["type"] == "tool_use"]
         if calls:
             await self._print(Msg(self._name, list[ContentBlock](calls), "assistant"), True)
@@ -61,17 +61,17 @@ class Speech:
 
     async def _part(self, text: str, kind: dict[str, Any], *, last: bool) -> None:
         if self._open is None or self._open.metadata is not kind:
-            await self._close()
+            await self.close()
             self._open = Msg(self._name, "", "assistant", kind)
             if kind is _TEXT and self._text_id is None:
                 self._text_id = self._open.id
-        self._open.content = text
-        await self._print(self._open, last)
+        part = Msg(self._name, text, "assistant", dict(kind), id=self._open.id)
         if last:
             self._open = None
+        await self._print(part, last)
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Say that nothing more comes of the part that is being said."""
         if self._open is not None:
-            self._open.content = ""
-            await self._print(self._open, True)
-            self._open = None
+            closing, self._open = self._open, None
+            await self._print(Msg(self._name, "", "assistant", dict(closing.metadata), id=closing.id), True)

@@ -32,10 +32,12 @@ class Channel:
 
     async def put(self, msg: Msg) -> None:
         """Hand a message over; wait while the reader is far behind."""
+        if self.ended:
+            return
         self.messages.append(msg)
         self.printed.add(msg.id)
         _wake(self._waiting)
-        while len(self.messages) >= _MESSAGES_AHEAD:
+        while len(self.messages) >= _MESSAGES_AHEAD and not self.ended:
             if self._room is None or self._room.done():
                 self._room = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._room)
@@ -51,6 +53,7 @@ class Channel:
         """Say that nothing more comes."""
         self.ended = True
         _wake(self._waiting)
+        _wake(self._room)
 
 
 current_channel: ContextVar[Channel | None] = ContextVar("agentscope_agent_stream", default=None)
@@ -73,14 +76,20 @@ class AgentStream(AsyncIterator[Msg]):
         self._context = copy_context()
         self._context.run(current_channel.set, self._channel)
         self._invocation = current_invocation.get()
-        self._closed = False
+        self._closed = self._reading = False
         if self._invocation is not None:
             self._invocation.own(self)
 
     async def __anext__(self) -> Msg:
         channel = self._channel
         if not channel.messages:
-            await self._more()
+            if self._reading:
+                raise RuntimeError("this stream has a reader already: a stream is read by one task")
+            self._reading = True
+            try:
+                await self._more()
+            finally:
+                self._reading = False
         return channel.messages.popleft()
 
     async def _more(self) -> None:
@@ -99,7 +108,10 @@ class AgentStream(AsyncIterator[Msg]):
         if not self._channel.messages:
             self._close()
             task, self._task = self._task, None
-            self.reply = task.result()
+            reply = task.result()
+            if not isinstance(reply, Msg):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+                raise TypeError(f"{type(self._channel.agent).__name__}.reply gave a {type(reply).__name__}, not a Msg")
+            self.reply = reply
             if self.reply.id not in self._channel.printed:
                 # An agent that only returns its answer has said it all the same.
                 metadata = {**self.reply.metadata, "last": True}
@@ -111,14 +123,19 @@ class AgentStream(AsyncIterator[Msg]):
 
     async def aclose(self) -> None:
         """Cancel the agent, and return when it has stopped."""
-        self._close()
+        self._closed = True
         self._channel.messages.clear()
+        # Nobody reads on: what a clean-up still prints must not wait for room.
+        self._channel.end()
         task = self._task
         if task is None or task is asyncio.current_task():
+            self._close()
             return
         if not task.done():
             task.cancel()
+            # Cut short, this stream is still the invocation's, which then waits for the agent.
             await asyncio.wait([task])
+        self._close()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Its reader went away before: nobody else would be told.
             _log.error("an agent failed while nobody read its stream", exc_info=error)

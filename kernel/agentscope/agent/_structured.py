@@ -37,7 +37,9 @@ class StructuredOutput:
             if "raw_input" in call:
                 self.problem = "the arguments are not a JSON object"
                 return ToolResponse.of_text(f"Error: {self.problem}", is_error=True)
-            self.value = self._form.model_validate(call["input"]).model_dump(mode="json")
+            # As JSON, which strict forms need, and by the names that the form itself reads.
+            output = self._form.model_validate_json(json.dumps(call["input"]))
+            self.value = output.model_dump(mode="json", by_alias=True)
         except ValidationError as error:
             self.problem = "; ".join(argument_problems(error, call["input"], self._names))
             return ToolResponse.of_text(f"Error: {self.problem}", is_error=True)

@@ -36,14 +36,17 @@ class MemoryBase(StateModule):
         self, memories: Msg | Sequence[Msg] | None, marks: str | Sequence[str] | None = None, **kwargs: Any
     ) -> None:
         """Add one message or several, each with these marks; None adds nothing."""
+        raise _missing(self, "add")
 
     @abstractmethod
     async def delete(self, msg_ids: Sequence[str], **kwargs: Any) -> int:
         """Delete the messages of these ids; return how many there were."""
+        raise _missing(self, "delete")
 
     @abstractmethod
     async def delete_by_mark(self, mark: str | Sequence[str], **kwargs: Any) -> int:
         """Delete the messages that have this mark, or one of these; return how many there were."""
+        raise _missing(self, "delete_by_mark")
 
     @abstractmethod
     async def get_memory(
@@ -53,6 +56,7 @@ class MemoryBase(StateModule):
 
         With ``prepend_summary`` a summary, when there is one, comes first, as a message of the user.
         """
+        raise _missing(self, "get_memory")
 
     @abstractmethod
     async def update_messages_mark(
@@ -63,11 +67,18 @@ class MemoryBase(StateModule):
         ``old_mark`` is taken away and ``new_mark`` is added; None adds or takes away nothing, and as ``msg_ids`` means
         every message.
         """
+        raise _missing(self, "update_messages_mark")
 
     @abstractmethod
     async def size(self) -> int:
         """How many messages there are, the summary not among them."""
+        raise _missing(self, "size")
 
     @abstractmethod
     async def clear(self) -> None:
         """Forget all messages; the summary stays."""
+        raise _missing(self, "clear")
+
+
+def _missing(memory: MemoryBase, name: str) -> NotImplementedError:
+    return NotImplementedError(f"{type(memory).__name__} has no `async def {name}(…)`")

@@ -60,6 +60,13 @@ class History(Sequence[Entry]):
             self._ids = {msg.id for msg, _ in self}
         return msg_id in self._ids
 
+    def has_same(self, msg: Msg) -> bool:
+        """Whether a message is there that has this one's id and says the same."""
+        return any(
+            (known.id, known.role, known.name, known.content) == (msg.id, msg.role, msg.name, msg.content)
+            for known, _ in self
+        )
+
     def _replace(self, entries: list[Entry]) -> int:
         fewer = self._length - len(entries)
         self._entries, self._length, self._ids = entries, len(entries), None

@@ -45,6 +45,9 @@ class InMemoryMemory(MemoryBase):
                 raise TypeError(f"a memory holds Msg objects, not a {type(msg).__name__}")
             if allow_duplicates or not history.has(msg.id):
                 history.add(msg.frozen(), wanted)
+            elif not history.has_same(msg):
+                # The id of another message, which is no reason to lose this one.
+                history.add(Msg(msg.name, msg.content, msg.role, msg.metadata, msg.timestamp).frozen(), wanted)
 
     async def delete(self, msg_ids: Sequence[str], **kwargs: Any) -> int:
         """See ``MemoryBase.delete``."""
@@ -111,8 +114,11 @@ class InMemoryMemory(MemoryBase):
             raise StateMismatchError(type(self).__name__, "it has no 'content'")
         if "content" not in state_dict:
             return
-        entries = [self._entry(index, item) for index, item in enumerate(state_dict["content"])]
-        self._compressed_summary = state_dict.get("_compressed_summary", "")
+        content, summary = state_dict["content"], state_dict.get("_compressed_summary") or ""
+        if not isinstance(content, list) or not isinstance(summary, str):
+            raise StateMismatchError(type(self).__name__, "its 'content' is no list, or its summary no text")
+        entries = [self._entry(index, item) for index, item in enumerate(cast("list[object]", content))]
+        self._compressed_summary = summary
         self._history = History(entries)
 
     def _to_change(self) -> History:

@@ -14,6 +14,7 @@ from agentscope.message._blocks import (
     URLSource,
     VideoBlock,
 )
+from agentscope.message._frozen import FrozenDict, FrozenList
 from agentscope.message._msg import Msg, Role
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Base64Source",
     "ContentBlock",
     "ContentBlockType",
+    "FrozenDict",
+    "FrozenList",
     "ImageBlock",
     "MediaSource",
     "Msg",

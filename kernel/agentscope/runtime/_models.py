@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import AsyncGeneratorType, TracebackType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from agentscope.errors import UnknownNameError
 from agentscope.message import Msg
@@ -115,6 +115,12 @@ class ModelHandle:
         if invocation is not None and response.usage is not None:
             invocation.count(response.usage)
         return response
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __repr__(self) -> str:
         return f"<model {self.slot!r}>"

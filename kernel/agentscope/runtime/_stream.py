@@ -27,7 +27,7 @@ class Begin(Protocol):
 def _as_it_is(msg: Msg) -> tuple[Msg, int]:
     # A copy with the same id, as a line would be: the app may go on to change its own. Its real size would cost an
     # encoding: sixteen messages ahead of the reader are few enough.
-    msg.id = msg.id
+    _ = msg.id  # made when it is first read: the copy has to have the same
     return copy(msg), BUFFER_BYTES // 16
 
 

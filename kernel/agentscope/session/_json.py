@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
 from agentscope.errors import StateNotSerializableError
+from agentscope.message import FrozenDict, FrozenList
 
 _MAX_DEPTH = 200
+# Those of a memory's messages come back as what they are frozen from, and are frozen again.
+_CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple, FrozenDict, FrozenList})
 
 
 def to_json(session_id: str, name: str, state: object) -> str:
@@ -27,7 +30,7 @@ def _offences(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]
     if kind is str:
         if not _is_unicode(cast("str", value)):
             yield path, "the text holds a lone surrogate"
-    elif kind is dict or kind is list or kind is tuple:
+    elif kind in _CONTAINERS:
         if depth == _MAX_DEPTH:
             yield path, f"it is nested more than {_MAX_DEPTH} levels deep"
         else:

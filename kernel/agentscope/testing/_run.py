@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dotenv import dotenv_values
+
 from agentscope.message import Msg
 from agentscope.model import ChatModel
 from agentscope.runtime import AgentApp, Runtime
 from agentscope.runtime.settings import Settings
 from agentscope.session import InMemorySessionRepository, SessionRepository
+from agentscope.testing._model import ScriptedModel
 from agentscope.tool import Toolkit
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -29,13 +32,15 @@ async def run_app(
     """Start an app, give it one message, stop it, and return what it said.
 
     ``app`` is an app class or the folder of a project, whose configuration is read; a ``${VAR}`` in it that isn't set
-    stands for the text "not-set". ``models`` are the models by slot, or one for every slot; ``tools`` stands in for
-    the MCP servers, None means that there are none. The session is in memory unless ``sessions`` keeps it, so that
-    the next call finds it. What the app raises is raised here, and ``UnknownNameError`` for a slot that isn't there.
+    stands for the text "not-set". ``models`` are the models by slot, or one for every slot; an offline slot that is
+    left out stays as it is, a call of any other fails. ``tools`` stands in for the MCP servers, None means that
+    there are none. The session is in memory unless ``sessions`` keeps it, so that the next call finds it. What the
+    app raises is raised here, and ``UnknownNameError`` for a slot that isn't there.
     """
     runtime = _runtime_of(app, models)
     slots = runtime.settings.models
-    by_slot = dict(models) if isinstance(models, Mapping) else {} if models is None else dict.fromkeys(slots, models)
+    by_slot: dict[str, ChatModel] = {slot: ScriptedModel() for slot in slots if slots[slot].provider != "offline"}
+    by_slot |= models if isinstance(models, Mapping) else {} if models is None else dict.fromkeys(slots, models)
     parts = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository()}
     with runtime.override(models=by_slot, **parts):
         async with runtime:
@@ -44,10 +49,11 @@ async def run_app(
 
 def _runtime_of(app: type[AgentApp] | Path | str, models: ChatModel | Mapping[str, ChatModel] | None) -> Runtime:
     if isinstance(app, Path | str):
-        text = Path(app, "agentapp.yaml").read_text(encoding="utf-8")
-        return Runtime.from_project(
-            app, environment={**dict.fromkeys(_VARIABLE.findall(text), "not-set"), **os.environ}
-        )
+        file = Path(app, "agentapp.yaml")
+        named = _VARIABLE.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
+        in_file = dotenv_values(file.with_name(".env"), interpolate=False)
+        unset = {name: "not-set" for name in named if name not in in_file}
+        return Runtime.from_project(app, environment={**unset, **os.environ})
     names = list(models) if isinstance(models, Mapping) else ["main"]
     offline = {name: {"provider": "offline"} for name in names}
     return Runtime(Settings.model_validate({"models": offline}), app=app)
