@@ -18,7 +18,7 @@ NAMES = {
         "StopReason ToolChoice ToolSchema collect"
     ).split(),
     "agentscope.module": (
-        "Closable LiveRuntime RunningInvocation SessionLocal SessionScope SessionScopes StateModule "
+        "Closable LiveRuntime OwnedStream RunningInvocation SessionLocal SessionScope SessionScopes StateModule "
         "current_invocation current_runtime"
     ).split(),
     "agentscope.runtime": (

@@ -10,22 +10,22 @@ from typing import Any, ClassVar, cast
 from pydantic import BaseModel
 
 from agentscope.agent._base import AgentBase
+from agentscope.agent._results import missing_results, result_of
 from agentscope.agent._roles import received, seen_by
 from agentscope.agent._speech import Speech
 from agentscope.agent._structured import FINISH, StructuredOutput
 from agentscope.errors import StructuredOutputError
 from agentscope.memory import InMemoryMemory, MemoryBase
-from agentscope.message import Msg, ToolResultBlock, ToolUseBlock
+from agentscope.message import Msg, ToolUseBlock
 from agentscope.model import ChatChunk, ChatModel, ToolChoice, ToolSchema
-from agentscope.tool import Toolkit, ToolOutput, ToolResponse
+from agentscope.tool import Toolkit
 
 _log = logging.getLogger("agentscope.agent")
 
 _OUT_OF_STEPS = "You have used up your steps. Answer now, without tools, with what you know."
 _NO_OUTPUT_YET = f"Call {FINISH} to give your answer in the form that is asked for."
-_INTERRUPTED = "The tool call was interrupted before it gave a result."
 
-
+# What the reply that is being made was asked for. Not an argument: `_reasoning` and `_acting` have those of v1.
 _wanted: ContextVar[StructuredOutput | None] = ContextVar("agentscope_structured_output", default=None)
 
 
@@ -174,34 +174,23 @@ class ReActAgent(AgentBase):
     async def _acting(self, tool_call: ToolUseBlock) -> Msg:
         """One call of a tool: its result, as a message. It never fails because of the tool."""
         output = _wanted.get()
-        result: ToolResultBlock = {
-            "type": "tool_result",
-            "id": tool_call["id"],
-            "name": tool_call["name"],
-            "output": [],
-        }
-        msg = Msg("system", [result], "system")
+        msg = result_of(tool_call, [])
         if output is not None and tool_call["name"] == FINISH:
-            return await self._show_result(msg, result, output.take(tool_call))
-        shown: ToolResponse | None = None
+            msg = result_of(tool_call, output.take(tool_call).content)
+            await self.print(msg)
+            return msg
+        is_last = True
         try:
             async with aclosing(self.toolkit.call_tool_function(tool_call)) as responses:
                 async for response in responses:
-                    shown = response
-                    msg = await self._show_result(msg, result, response)
+                    msg, is_last = result_of(tool_call, response.content, id=msg.id), response.is_last
+                    await self.print(msg, is_last)
         except asyncio.CancelledError:
-            if shown is not None and not shown.is_last:
+            if not is_last:
                 # Its reader is told that nothing more comes of it.
                 await self.print(msg)
             raise
         return msg
-
-    async def _show_result(self, msg: Msg, result: ToolResultBlock, response: ToolResponse) -> Msg:
-        # A block of its own for each part: who reads the one before still holds it.
-        now: ToolResultBlock = {**result, "output": response.content}
-        shown = Msg(msg.name, [now], msg.role, id=msg.id)
-        await self.print(shown, response.is_last)
-        return shown
 
     async def _act(self, calls: Sequence[ToolUseBlock]) -> None:
         if len(calls) == 1 or not self.parallel_tool_calls:
@@ -264,20 +253,8 @@ class ReActAgent(AgentBase):
         return bool(messages) and messages[-1].role == "assistant" and messages[-1].name == self.name
 
     async def _close_open_calls(self) -> None:
-        """Give every call of a tool that has no result one that says so: without it vendors refuse what follows."""
-        answered: set[str] = set()
-        for msg in reversed(await self.memory.get_memory()):
-            answered.update(block["id"] for block in msg.get_content_blocks("tool_result"))
-            calls = msg.get_content_blocks("tool_use")
-            if calls:
-                results = [_interrupted(call) for call in calls if call["id"] not in answered]
-                await self.memory.add(results)
-                for result in results:
-                    await self.print(result)
-                return
-
-
-def _interrupted(call: ToolUseBlock) -> Msg:
-    output: list[ToolOutput] = [{"type": "text", "text": _INTERRUPTED}]
-    result: ToolResultBlock = {"type": "tool_result", "id": call["id"], "name": call["name"], "output": output}
-    return Msg("system", [result], "system")
+        """Give every call of a tool that has no result one that says so."""
+        results = missing_results(await self.memory.get_memory())
+        await self.memory.add(results)
+        for result in results:
+            await self.print(result)

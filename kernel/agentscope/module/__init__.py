@@ -1,6 +1,7 @@
 """Modules: objects whose state a session saves and restores, and keeps apart from every other session."""
 
 from agentscope.module._local import SessionLocal
+from agentscope.module._owned import OwnedStream
 from agentscope.module._scope import (
     Closable,
     LiveRuntime,
@@ -15,6 +16,7 @@ from agentscope.module._state_module import StateModule
 __all__ = [
     "Closable",
     "LiveRuntime",
+    "OwnedStream",
     "RunningInvocation",
     "SessionLocal",
     "SessionScope",

@@ -2,79 +2,47 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from types import AsyncGeneratorType, TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentscope.errors import UnknownNameError
 from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModel, ChatResponse, ToolChoice, ToolSchema
+from agentscope.module import OwnedStream
 from agentscope.runtime._current import find_invocation
 
+if TYPE_CHECKING:
+    from agentscope.runtime._invocation import Invocation
 
-class ModelStream(AsyncIterator[ChatChunk]):
+
+class ModelStream(OwnedStream[ChatChunk]):
     """A model's answer while it is made.
 
     It belongs to the invocation that asked for it, which closes it at the latest when the invocation ends. Close it
-    sooner with ``async with`` or ``aclose()``.
+    sooner with ``async with`` or ``aclose()``, which closes the connection to the vendor.
     """
 
     def __init__(self, chunks: AsyncIterator[ChatChunk]) -> None:
-        self._invocation = find_invocation()
-        self._reader: asyncio.Task[Any] | None = None
-        self._ended = asyncio.Event()
-        self._closing = False
-        self._generator = cast("AsyncGeneratorType[ChatChunk, None]", self._read(chunks))
-        if self._invocation is not None:
-            self._invocation.own(self)
-
-    def __aiter__(self) -> AsyncGenerator[ChatChunk, None]:
-        # The generator itself: a chunk passes through no further Python frame.
-        return self._generator
-
-    async def __anext__(self) -> ChatChunk:
-        return await anext(self._generator)
+        super().__init__()
+        self._begin(self._read(chunks))
 
     async def _read(self, chunks: AsyncIterator[ChatChunk]) -> AsyncGenerator[ChatChunk, None]:
-        self._reader = asyncio.current_task()
+        invocation = cast("Invocation[Any] | None", self._invocation)
+        self._note_reader()
         try:
             async for chunk in chunks:
-                if chunk.usage is not None and self._invocation is not None:
-                    self._invocation.count(chunk.usage)
+                if chunk.usage is not None and invocation is not None:
+                    invocation.count(chunk.usage)
                 yield chunk
-                self._reader = asyncio.current_task()
+                self._note_reader()
         except asyncio.CancelledError:
-            # `aclose` stops a reader in another task this way: for it the stream is over, and no more than that.
-            if not self._closing or self._reader is None or self._reader.uncancel() > 0:
+            if not self._is_stopped_by_aclose():
                 raise
         finally:
             try:
                 if hasattr(chunks, "aclose"):
                     await cast("AsyncGenerator[ChatChunk, None]", chunks).aclose()
             finally:
-                if self._invocation is not None:
-                    self._invocation.disown(self)
-                self._ended.set()
-
-    async def aclose(self) -> None:
-        """Stop reading and close the connection to the vendor."""
-        if self._generator.ag_running and self._reader is not None:
-            # Another task waits for the next chunk. A running generator can't be closed, its reader can be stopped:
-            # once, for a second cancellation would be the reader's own.
-            if not self._closing:
-                self._closing = True
-                self._reader.cancel()
-            await self._ended.wait()
-        await self._generator.aclose()
-        if self._invocation is not None:
-            self._invocation.disown(self)
-
-    async def __aenter__(self) -> "ModelStream":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+                self._end()
 
 
 class ModelHandle:

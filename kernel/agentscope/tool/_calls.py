@@ -5,12 +5,11 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from inspect import isawaitable
-from types import AsyncGeneratorType
 from typing import Any, Final, cast
 
 from agentscope.errors import ToolArgumentsError
 from agentscope.message import ToolUseBlock
-from agentscope.module import current_invocation
+from agentscope.module import OwnedStream
 from agentscope.tool._callables import is_async
 from agentscope.tool._closing import close_all
 from agentscope.tool._guards import is_mapping
@@ -32,7 +31,7 @@ Middleware = Callable[[dict[str, Any], Handler], AsyncIterator[ToolResponse] | A
 """Stands around every call: an async generator function of ``kwargs``, ``{"tool_call": …}``, and a handler."""
 
 
-class ToolCall(AsyncIterator[ToolResponse]):
+class ToolCall(OwnedStream[ToolResponse]):
     """A call of a tool while it is made: its responses, of which each holds all of the output so far.
 
     It raises nothing because of the model or the tool: what goes wrong is a response, with ``is_error`` in its
@@ -47,35 +46,12 @@ class ToolCall(AsyncIterator[ToolResponse]):
         answer: Callable[[ToolUseBlock], AsyncIterator[ToolResponse]],
         middlewares: Iterable[Middleware] = (),
     ) -> None:
-        self._invocation = current_invocation.get()
-        self._reader: asyncio.Task[Any] | None = None
-        self._ended = asyncio.Event()
-        self._closing = False
+        super().__init__()
         self._opened: list[object] = []
-        handler = self._around(answer, middlewares)
-        self._generator = cast("AsyncGeneratorType[ToolResponse, None]", self._read(tool_call, handler))
-        if self._invocation is not None:
-            self._invocation.own(self)
-
-    def __aiter__(self) -> AsyncGenerator[ToolResponse, None]:
-        return self._generator
-
-    async def __anext__(self) -> ToolResponse:
-        return await anext(self._generator)
+        self._begin(self._read(tool_call, self._around(answer, middlewares)))
 
     def __await__(self) -> Generator[Any, None, "ToolCall"]:
         return self._itself().__await__()
-
-    async def aclose(self) -> None:
-        """Cancel the tool, and return when all of it is closed."""
-        if self._generator.ag_running and self._reader is not None:
-            # Another task waits for the next response. A running generator can't be closed, its reader can be stopped.
-            if not self._closing:
-                self._closing = True
-                self._reader.cancel()
-            await self._ended.wait()
-        await self._generator.aclose()
-        self._disown()
 
     async def _itself(self) -> "ToolCall":
         return self
@@ -83,14 +59,14 @@ class ToolCall(AsyncIterator[ToolResponse]):
     async def _read(self, tool_call: ToolUseBlock, handler: Handler) -> AsyncGenerator[ToolResponse, None]:
         last: ToolResponse | None = None
         tool = str(tool_call.get("name"))
-        self._reader = asyncio.current_task()
+        self._note_reader()
         try:
             try:
                 async for response in await handler(tool_call=tool_call):
                     self._proceed()
                     last = _checked(response)
                     yield last
-                    self._reader = asyncio.current_task()
+                    self._note_reader()
                 end = _end(last)
             except Exception as error:
                 # A middleware's own, or a tool's whose class breaks the port.
@@ -99,13 +75,11 @@ class ToolCall(AsyncIterator[ToolResponse]):
                 # From the outside in. A middleware leaves what it reads to the garbage collector.
                 await close_all(self._opened)
         except asyncio.CancelledError:
-            # `aclose` stops a reader in another task this way: for it the call is over, and no more than that.
-            if not self._closing or self._reader is None or self._reader.uncancel() > 0:
+            if not self._is_stopped_by_aclose():
                 raise
             return
         finally:
-            self._disown()
-            self._ended.set()
+            self._end()
         if end is not None:
             yield end
 
@@ -136,10 +110,6 @@ class ToolCall(AsyncIterator[ToolResponse]):
         if self._closing:
             # The tool answered its cancellation with a response: it gets no further.
             raise asyncio.CancelledError
-
-    def _disown(self) -> None:
-        if self._invocation is not None:
-            self._invocation.disown(self)
 
 
 async def answer(registered: RegisteredTool, tool_call: ToolUseBlock) -> AsyncGenerator[ToolResponse, None]:
