@@ -1,22 +1,27 @@
 """Real MCP servers for tests: processes that are killed, frozen and started again by their id."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from agentscope.runtime.settings import McpServerSettings
-from processes import environment
+from mcp_adapter import echo_server as echo_module
 
-ECHO_SERVER = Path(__file__).with_name("mcp_adapter") / "echo_server.py"
+ECHO_SERVER = Path(echo_module.__file__)
 TRANSPORTS = ("stdio", "sse", "streamable_http")
 _SECONDS = 20.0
+# Importing the library takes most of a start: one process does that for all that follow, which are forked from it.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["mcp.server.mcpserver", "sse_starlette", "uvicorn", "uvicorn.protocols.http.auto"])
 
 
 class EchoServer:
@@ -29,16 +34,15 @@ class EchoServer:
     def __init__(self, transport: str, folder: Path, *options: str) -> None:
         self.transport = transport
         self._pid_file = folder / f"{os.urandom(4).hex()}.pid"
-        self._arguments = (str(ECHO_SERVER), transport)
         self._options = (*options, "--pid-file", str(self._pid_file))
-        self._process: subprocess.Popen[str] | None = None
+        self._process: ForkServerProcess | None = None
         self._port = 0
 
     def settings(self, **values: Any) -> McpServerSettings:
         """The settings to connect to it, with those values beside."""
         where: dict[str, Any]
         if self.transport == "stdio":
-            where = {"command": sys.executable, "args": [*self._arguments, *self._options]}
+            where = {"command": sys.executable, "args": [str(ECHO_SERVER), "stdio", *self._options]}
         else:
             where = {"url": f"{self.address}/{'sse' if self.transport == 'sse' else 'mcp'}"}
         return McpServerSettings.model_validate({"transport": self.transport, **where, **values})
@@ -60,15 +64,13 @@ class EchoServer:
 
     def start_now(self) -> None:
         """See ``start``."""
-        self._process = subprocess.Popen(
-            [sys.executable, *self._arguments, str(self._port), *self._options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment(),
-        )
-        assert self._process.stdout is not None
-        self._port = int(self._process.stdout.readline())
+        ours, theirs = _processes.Pipe(duplex=False)
+        arguments = (self.transport, str(self._port), *self._options)
+        self._process = _processes.Process(target=_serve, args=(arguments, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        with ours:
+            self._port = ours.recv()
 
     async def kill(self) -> None:
         """End it with SIGKILL, and return when it is gone."""
@@ -78,9 +80,8 @@ class EchoServer:
         """See ``kill``. The event loop learns nothing meanwhile."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(_SECONDS)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+            self._process.join(_SECONDS)
+            self._process.close()
             self._process = None
         elif self.transport == "stdio" and self._pid_file.exists():
             with suppress(ProcessLookupError):
@@ -116,6 +117,10 @@ async def echo_server(transport: str, folder: Path, *options: str) -> AsyncGener
         yield server
     finally:
         await server.kill()
+
+
+def _serve(arguments: Sequence[str], tell: "Connection[int, None]") -> None:
+    echo_module.main(arguments, tell.send)
 
 
 def is_alive(pid: int) -> bool:

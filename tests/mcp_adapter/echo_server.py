@@ -1,6 +1,6 @@
 """An MCP server for tests, run as a process of its own: ``echo_server.py stdio|sse|streamable_http [PORT] [OPTIONS]``.
 
-Over HTTP it prints its port when it can be connected to; port 0 is any. Options are those of ``main``.
+Over HTTP it tells its port when it can be connected to; port 0 is any. Options are those of ``main``.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ async def offspring() -> CallToolResult:
     return text((await asyncio.create_subprocess_exec("sleep", "600", stdin=nothing, stdout=nothing)).pid)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, tell: Callable[[int], None] = print) -> None:
     """Serve until the end of standard input, or for ever."""
     parser = argparse.ArgumentParser()
     parser.add_argument("transport")
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--stateless", action="store_true", help="keep no sessions")
     parser.add_argument("--token", help="answer 401 to whoever doesn't send this as Authorization")
     parser.add_argument("--pid-file", type=Path, help="where to write the process's id")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.pid_file is not None:
         args.pid_file.write_text(str(os.getpid()))
     if args.legacy:
@@ -196,7 +196,7 @@ def main() -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", args.port))
     listener.listen()
-    print(listener.getsockname()[1], flush=True)
+    tell(listener.getsockname()[1])
     app = server.sse_app() if args.transport == "sse" else server.streamable_http_app(stateless_http=args.stateless)
     config = uvicorn.Config(guarded(app, args), log_level="critical", timeout_graceful_shutdown=0)
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

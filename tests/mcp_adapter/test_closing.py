@@ -63,7 +63,7 @@ async def test_a_frozen_server_is_left_within_seconds(connect: Connect, echo: Ec
     await asyncio.sleep(0)
     began = asyncio.get_running_loop().time()
     await server.aclose()
-    assert asyncio.get_running_loop().time() - began < 4
+    assert asyncio.get_running_loop().time() - began < 6
     failures = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(failure) for failure in failures] == [ToolServerError] * 2
 
@@ -77,7 +77,7 @@ async def test_a_connection_closes_between_two_tries(connect: Connect, echo: Ech
     await asyncio.sleep(0)
     began = asyncio.get_running_loop().time()
     await server.aclose()
-    assert asyncio.get_running_loop().time() - began < 0.5
+    assert asyncio.get_running_loop().time() - began < 3
     with pytest.raises(ToolServerError, match="is closed"):
         await waiting
 
@@ -93,7 +93,7 @@ async def test_a_connection_closes_while_it_is_opened(echo: EchoServer, tmp_path
     began = asyncio.get_running_loop().time()
     await server.aclose()
     await opening
-    assert asyncio.get_running_loop().time() - began < 0.5
+    assert asyncio.get_running_loop().time() - began < 3
     assert others() == before
 
 
@@ -119,7 +119,7 @@ async def test_a_process_that_ignores_every_wish_is_killed_with_its_descendants(
     async with connected(stubborn, tmp_path) as server:
         pids = [int(await said(server, tool)) for tool in ("pid", "parent", "offspring")]
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 4
+    assert asyncio.get_running_loop().time() - began < 6
     assert [is_alive(pid) for pid in pids] == [False] * 3
 
 

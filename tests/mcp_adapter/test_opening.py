@@ -109,7 +109,7 @@ async def test_a_server_that_says_nothing_has_the_time_out(transport: str, tmp_p
     began = asyncio.get_running_loop().time()
     async with stranger(None) as there:
         told = await failure(tmp_path, transport=transport, url=there.address, timeout=0.3)
-        assert asyncio.get_running_loop().time() - began < 1
+        assert asyncio.get_running_loop().time() - began < 5
     assert f"{there.address}: it did not answer within 0.3 seconds" in told
 
 
@@ -147,7 +147,7 @@ async def test_a_command_that_serves_nothing_is_told(values: dict[str, Any], rea
     told = await failure(tmp_path, transport="stdio", **values)
     assert reason in told
     assert told.endswith("; mend that, or set mcp_servers.echo.required: false to start without it")
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 6
 
 
 @HTTP

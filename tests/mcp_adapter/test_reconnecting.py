@@ -68,13 +68,13 @@ async def test_a_call_waits_for_a_server_that_is_down(connect: Connect, echo: Ec
 
 @pytest.mark.parametrize("echo", ["streamable_http"], indirect=True)
 async def test_a_call_does_not_wait_for_longer_than_its_time_out(connect: Connect, echo: EchoServer) -> None:
-    server = await connect(timeout=0.5)
+    server = await connect(timeout=2)
     await echo.kill()
     began = asyncio.get_running_loop().time()
     refused = rf"'echo': is not connected: {echo.address}: it refused the connection"
     with pytest.raises(ToolServerError, match=refused):
         await call(server, "echo", text="x")
-    assert asyncio.get_running_loop().time() - began < 1.5
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 @pytest.mark.parametrize("echo", ["streamable_http"], indirect=True)
@@ -83,18 +83,18 @@ async def test_a_call_does_not_wait_for_the_pause_between_two_tries(
 ) -> None:
     server = await connect()
     await echo.kill()
-    # By now the pauses are close to a second.
-    await lines.has("not connected, trying on", 4)
+    # By now the pauses are longer than a second and a half.
+    await lines.has("not connected, trying on", 6)
     await echo.start()
     began = asyncio.get_running_loop().time()
     assert await said(server, "echo", text="x") == "x"
-    assert asyncio.get_running_loop().time() - began < 0.3
+    assert asyncio.get_running_loop().time() - began < 1.5
 
 
 async def test_a_frozen_server_is_given_up_and_the_next_call_works(
     connect: Connect, echo: EchoServer, lines: Lines
 ) -> None:
-    server = await connect(timeout=0.6)
+    server = await connect(timeout=3)
     pid = echo.pid
     echo.freeze()
     began = asyncio.get_running_loop().time()
@@ -104,10 +104,10 @@ async def test_a_frozen_server_is_given_up_and_the_next_call_works(
     stopped.cancel()
     await asyncio.wait((stopped,))
     assert stopped.cancelled()
-    assert asyncio.get_running_loop().time() - began < 0.3
-    with pytest.raises(ToolServerError, match=r"did not answer the call to 'echo' within 0\.6 seconds"):
+    assert asyncio.get_running_loop().time() - began < 2
+    with pytest.raises(ToolServerError, match=r"did not answer the call to 'echo' within 3 seconds"):
         await calls[0]
-    assert asyncio.get_running_loop().time() - began < 1
+    assert asyncio.get_running_loop().time() - began < 5.5
     # Frozen, not slow: that connection is given up.
     await lines.has("connection lost")
     assert not server.is_connected
@@ -115,6 +115,15 @@ async def test_a_frozen_server_is_given_up_and_the_next_call_works(
     await lines.has(CONNECTED)
     assert await said(server, "echo", text="x") == "x"
     assert (echo.pid == pid) == (echo.transport != "stdio")
+
+
+@pytest.mark.parametrize("echo", ["sse", "streamable_http --legacy"], indirect=True)
+async def test_a_call_may_take_longer_than_a_stream_may_be_silent(
+    connect: Connect, reports: Account, lines: Lines
+) -> None:
+    server = await connect(sse_read_timeout=0.3)
+    assert await said(server, "work", port=reports.port, seconds=0.9) == "worked"
+    assert lines.count("connection lost", logging.WARNING) == 0
 
 
 async def test_a_restart_between_two_calls_is_a_line_in_the_log_and_one_when_it_is_back(
@@ -172,7 +181,7 @@ async def test_a_silent_server_that_is_not_required_does_not_hold_up_the_start(
     echo.freeze()
     began = asyncio.get_running_loop().time()
     server = await connect(required=False, timeout=0.5)
-    assert 0.4 < asyncio.get_running_loop().time() - began < 1.5
+    assert 0.4 < asyncio.get_running_loop().time() - began < 4.5
     assert not server.is_connected
     echo.thaw()
     await lines.has(CONNECTED)

@@ -9,6 +9,7 @@ import ssl
 from asyncio import Timeout, timeout
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
 import httpx2
@@ -18,8 +19,8 @@ from agentscope_adapters.mcp._address import Address
 from agentscope_adapters.mcp._health import Attempt, Health, UnreachableError, current_attempt, has_hung_up
 
 _FAREWELL_SECONDS = 1.0
-# These happen before the first byte of the request goes out.
 _NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_LONGEST_KIND = 50
 _SESSION = "mcp-session-id"
 
 
@@ -62,13 +63,13 @@ class WatchedClient(httpx2.AsyncClient):
         """
         if self._health.is_severed:
             return self._instead(request, "the connection is closed")
-        if self._stream is not None and has_hung_up(self._stream.get_extra_info("socket").fileno()):
+        if self._stream is not None and has_hung_up(self._stream.fileno()):
             self._health.lose("it closed the connection")
             return self._instead(request, "it closed the connection")
-        attempt = current_attempt.get()
+        attempt, progress = current_attempt.get(), _Progress()
         if attempt is not None:
             attempt.sent += 1
-        self._prepare(request)
+        self._prepare(request, progress)
         try:
             async with timeout(None) as wait:
                 self._waits.add(wait)
@@ -81,12 +82,17 @@ class WatchedClient(httpx2.AsyncClient):
             return self._instead(request, "the connection is closed")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return self._broken(request, error, attempt)
+        finally:
+            if progress.never_left:
+                _take_back(attempt)
 
-    def _prepare(self, request: httpx2.Request) -> None:
+    def _prepare(self, request: httpx2.Request, progress: "_Progress") -> None:
+        request.extensions["trace"] = progress.note
         request.extensions.pop("target", None)
         if self._query and request.url.path == self._path:
             # Not as a part of the URL: that is logged.
-            request.extensions["target"] = request.url.raw_path + b"?" + self._query
+            mark = b"&" if request.url.query else b"?"
+            request.extensions["target"] = request.url.raw_path + mark + self._query
         if request.method == "GET":
             request.extensions["timeout"]["read"] = self._silence
         elif request.method == "DELETE":
@@ -94,11 +100,7 @@ class WatchedClient(httpx2.AsyncClient):
 
     def _broken(self, request: httpx2.Request, error: Exception, attempt: Attempt | None) -> httpx2.Response:
         reason = reason_of(error)
-        if isinstance(error, _NOT_CONNECTED):
-            # Nothing was sent: there was no connection to send it over.
-            _take_back(attempt)
-            self._health.lose(reason)
-        elif self._answers_on_stream:
+        if self._answers_on_stream or isinstance(error, _NOT_CONNECTED):
             self._health.lose(reason)
         else:
             # One connection of several broke. The server may be gone, or only this one be cut.
@@ -115,10 +117,12 @@ class WatchedClient(httpx2.AsyncClient):
             return response
         reason = await self._complaint(request, response)
         if reason is None:
+            if not self._health.is_up:
+                self._health.noticed = None
             if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
                 on_end = self._health.lose if request.method == "GET" else partial(self._end_of_answer, attempt)
-                if request.method == "GET":
-                    self._stream = response.extensions.get("network_stream")
+                if request.method == "GET" and (stream := response.extensions.get("network_stream")) is not None:
+                    self._stream = stream.get_extra_info("socket")
                 self._watch(response, on_end)
             return response
         await response.aclose()
@@ -138,7 +142,7 @@ class WatchedClient(httpx2.AsyncClient):
         """What is wrong with an answer; None when the library can use it."""
         status, kind = response.status_code, response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if status in (401, 403):
-            return f"it answered {status} {response.reason_phrase}; check the login in `headers` or `url`"
+            return f"it answered {_status(status)}; check the login in `headers` or `url`"
         if kind == "application/json" and not self._answers_on_stream:
             # The body of an error may be the protocol's own, which says more than the status.
             if b'"jsonrpc"' in await response.aread():
@@ -146,12 +150,12 @@ class WatchedClient(httpx2.AsyncClient):
             return f"it answered {status} with JSON that is not MCP; check the path in `url`"
         if status >= 400:
             hint = "; check the path in `url`" if status in (404, 405) else ""
-            return f"it answered {status} {response.reason_phrase}{hint}"
+            return f"it answered {_status(status)}{hint}"
         if status == 202 or response.next_request is not None or kind == "text/event-stream":
             return None
         if self._answers_on_stream and request.method == "POST":
             return None
-        return f"it answered with {kind or 'nothing'}, which is not MCP; check the path in `url`"
+        return f"it answered with {kind[:_LONGEST_KIND] or 'nothing'}, which is not MCP; check the path in `url`"
 
     def _end_of_answer(self, attempt: Attempt | None, reason: str) -> None:
         # The library stops reading at the answer: who reads to the end had none.
@@ -177,6 +181,25 @@ class WatchedClient(httpx2.AsyncClient):
             wait.reschedule(0)
 
 
+class _Progress:
+    """How far a request has come. A request never left as long as its connection was being made.
+
+    When nothing is told, or something unknown, it may have left.
+    """
+
+    def __init__(self) -> None:
+        self._steps: set[str] = set()
+
+    async def note(self, step: str, info: object) -> None:
+        """Take a step that the HTTP library tells, such as ``connection.connect_tcp.started``."""
+        self._steps.add(step.partition(".")[0])
+
+    @property
+    def never_left(self) -> bool:
+        """Whether not a byte of it can have reached the server."""
+        return self._steps == {"connection"}
+
+
 class _WatchedBody(httpx2.AsyncByteStream):
     """A body that ends where its connection breaks, and tells."""
 
@@ -199,6 +222,14 @@ class _WatchedBody(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._body.aclose()
+
+
+def _status(number: int) -> str:
+    # Not in the server's words, which may be anything.
+    try:
+        return f"{number} {HTTPStatus(number).phrase}"
+    except ValueError:
+        return str(number)
 
 
 def _take_back(attempt: Attempt | None) -> None:

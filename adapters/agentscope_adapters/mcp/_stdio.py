@@ -159,7 +159,8 @@ class ServerProcess(asyncio.SubprocessProtocol):
             # Not a byte was taken when that broke the pipe: nobody holds its other end.
             refused = idle and pipe.is_closing()
         if refused:
-            self._health.lose("it reads no more")
+            await _wait(self._exited, _STATUS_SECONDS)
+            self._finish()
             raise anyio.BrokenResourceError
         attempt = current_attempt.get()
         if attempt is not None:
@@ -251,7 +252,7 @@ class ServerProcess(asyncio.SubprocessProtocol):
         self._has_ended = True
         status = self._transport.get_returncode()
         if status is None:
-            self._health.lose("it closed its standard output")
+            self._health.lose("it closed its pipes")
         else:
             self._health.lose(f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it")
         self._arrival.set()

@@ -12,6 +12,7 @@ from agentscope.errors import ToolServerError
 from agentscope.runtime.settings import McpServerSettings
 from agentscope.tool import Tool, ToolResponse
 from agentscope_adapters.mcp._address import address_of
+from agentscope_adapters.mcp._calls import Calls
 from agentscope_adapters.mcp._connection import Connection
 from agentscope_adapters.mcp._results import response_of
 from agentscope_adapters.mcp._tools import McpTool, chosen_tools
@@ -37,6 +38,7 @@ class McpServer:
         self._tools: Mapping[str, McpTool] = MappingProxyType({})
         self._twins: set[str] = set()
         self._connection = Connection(name, self._address, settings, self._take_tools)
+        self._calls = Calls(name, self._address, self._connection, settings.timeout)
 
     @property
     def name(self) -> str:
@@ -62,21 +64,22 @@ class McpServer:
         """See ``ToolServer.open``. One that is not required has five seconds, and then goes on in the background."""
         patience = None if self.required else min(self._settings.timeout, _OPTIONAL_SECONDS)
         try:
-            failure = await self._connection.open(patience)
+            await self._connection.open(patience)
         except BaseException:
             await self._connection.aclose()
             raise
-        if not self.required and failure is None and not self.is_connected:
-            _log.warning(
-                "MCP server %r: no answer yet: %s; it joins when it is there", self._name, self._address.label
-            )
-        if self.required and failure is not None:
+        if self.is_connected:
+            return
+        label, failure = self._address.label, self._connection.failure
+        if self.required:
             await self._connection.aclose()
             raise ToolServerError(
                 self._name,
-                f"{self._address.label}: {failure}{self._more}; mend that, or set mcp_servers.{self._name}.required: "
-                "false to start without it",
+                f"{label}: {failure or 'it was closed'}{self._more}; mend that, or set "
+                f"mcp_servers.{self._name}.required: false to start without it",
             )
+        if failure is None:
+            _log.warning("MCP server %r: no answer yet: %s; it joins when it is there", self._name, label)
 
     async def aclose(self) -> None:
         """See ``ToolServer.aclose``. It takes a few seconds at most."""
@@ -88,7 +91,7 @@ class McpServer:
         return " (--log-level debug shows what it wrote)" if self._settings.transport == "stdio" else ""
 
     async def _call(self, tool: str, shown: str, arguments: Mapping[str, Any]) -> ToolResponse:
-        return response_of(await self._connection.call(tool, shown, arguments))
+        return response_of(await self._calls.call(tool, shown, arguments))
 
     def _take_tools(self, listed: Sequence[ServerTool]) -> None:
         tools: dict[str, McpTool] = {}
