@@ -9,8 +9,8 @@ NAMES = {
     "agentscope.agent": ["AgentBase", "AgentStream", "ReActAgent"],
     "agentscope.memory": ["InMemoryMemory", "MemoryBase"],
     "agentscope.message": (
-        "AudioBlock Base64Source ContentBlock ContentBlockType FrozenDict FrozenList ImageBlock MediaSource Msg Role TextBlock "
-        "ThinkingBlock ToolResultBlock ToolUseBlock URLSource VideoBlock"
+        "AudioBlock Base64Source ContentBlock ContentBlockType FrozenDict FrozenList ImageBlock MediaSource Msg Role "
+        "TextBlock ThinkingBlock ToolResultBlock ToolUseBlock URLSource VideoBlock"
     ).split(),
     "agentscope.model": (
         "ChatChunk ChatModel ChatModelBase ChatResponse ChatUsage ModelAuthenticationError ModelBadRequestError "
