@@ -404,3 +404,40 @@ async def test_the_toolkit_of_the_runtime_before_the_start_says_what_to_do() -> 
         rt.tools.get_json_schemas()
     async with rt:
         assert isinstance(rt.tools, Toolkit)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"toolkit": Toolkit}, "toolkit is the class Toolkit: it must be a Toolkit, such as runtime.tools"),
+        ({"toolkit": ["f"]}, "toolkit is a list"),
+        ({"memory": "x"}, "memory is a str: it must be a memory, such as InMemoryMemory"),
+        ({"memory": InMemoryMemory}, "memory is the class InMemoryMemory"),
+    ],
+    ids=["class of toolkits", "list of tools", "text", "class of memories"],
+)
+def test_a_wrong_part_of_an_agent_is_named(options: dict[str, Any], says: str) -> None:
+    arguments: dict[str, Any] = {"name": "F", "sys_prompt": "", "model": ScriptedModel(), **options}
+    with pytest.raises(TypeError, match=says):
+        ReActAgent(**arguments)
+
+
+async def test_an_agent_that_forgets_its_base_is_told() -> None:
+    class Forgets(AgentBase):
+        def __init__(self) -> None:
+            self.name = "forgets"
+
+    with pytest.raises(TypeError, match=r"Forgets.__init__ must call super\(\).__init__\(\)"):
+        await Forgets()()
+
+
+async def test_wrong_fakes_are_named() -> None:
+    tools: Any = [print]
+    with pytest.raises(TypeError, match="tools is a list: give a Toolkit, or FakeToolkit"):
+        await run_app(AgentApp, "hi", tools=tools)
+    reply: Any = ["a", "b"]
+    with pytest.raises(TypeError, match=r"\['a', 'b'\] is no reply"):
+        ScriptedModel(reply)
+    hook: Any = "y"
+    with pytest.raises(TypeError, match="a hook is a function, not a str"):
+        ReActAgent("F", "", ScriptedModel()).register_instance_hook("pre_reply", "x", hook)

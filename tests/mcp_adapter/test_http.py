@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from agentscope.runtime.settings import McpServerSettings
 from agentscope_adapters.mcp._address import address_of
 from agentscope_adapters.mcp._health import Attempt, Health, current_attempt
-from agentscope_adapters.mcp._http import WatchedClient
+from agentscope_adapters.mcp._http import WatchedClient, load_certificates
 
 
 @pytest.fixture
@@ -32,8 +31,7 @@ async def test_a_call_that_was_still_connecting_did_not_leave(port: int, sent: i
     settings = McpServerSettings(transport="streamable_http", url=f"http://127.0.0.1:{port}/mcp")
     health, attempt = Health(), Attempt()
     current_attempt.set(attempt)
-    verify = await asyncio.to_thread(httpx2.create_ssl_context)
-    address = address_of("echo", settings, tmp_path)
+    address, verify = address_of("echo", settings, tmp_path), await load_certificates()
     async with WatchedClient(address, settings, health, verify, answers_on_stream=False) as client:
         request = client.build_request("POST", address.url, json={"method": "tools/call"})
         sending = asyncio.create_task(client.send(request))

@@ -114,6 +114,13 @@ def test_the_report_is_one_aligned_line_for_each_problem(project: Project) -> No
             id="key that another excludes",
         ),
         pytest.param(
+            "mcp_servers: {s: {transport: sse, url: 'https://x/', prefix: 'my tools/'}}",
+            "1:62",
+            "mcp_servers.s.prefix",
+            "may hold letters, digits, _ and - alone: vendors refuse other names of tools",
+            id="prefix that no tool's name can have",
+        ),
+        pytest.param(
             "mcp_servers: {s: {transport: see}}",
             "1:30",
             "mcp_servers.s.transport",

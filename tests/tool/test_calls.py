@@ -147,13 +147,27 @@ class OwnExitError(BaseException):
     """What no tool may keep to itself."""
 
 
-@pytest.mark.parametrize("error", [OwnExitError(), asyncio.CancelledError(), SystemExit(3)], ids=repr)
-async def test_what_is_no_exception_goes_on_up(error: BaseException) -> None:
+async def test_what_is_no_exception_goes_on_up() -> None:
     async def f() -> None:
+        raise OwnExitError
+
+    with pytest.raises(OwnExitError):
+        await responses(toolkit_of(f), "f")
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError("its own"), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("in_thread", [False, True], ids=["on the loop", "in a thread"])
+async def test_a_tool_that_exits_or_was_cancelled_by_nobody_has_failed(error: BaseException, in_thread: bool) -> None:
+    async def on_the_loop() -> None:
         raise error
 
-    with pytest.raises(type(error)):
-        await responses(toolkit_of(f), "f")
+    def in_a_thread() -> None:
+        raise error
+
+    tool = in_a_thread if in_thread else on_the_loop
+    (response,) = await responses(toolkit_of(tool), tool.__name__)
+    assert response.metadata == {"is_error": True}
+    assert type(error).__name__ in str(response.content)
 
 
 class Crude:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -12,6 +14,7 @@ from agentscope.errors import InvocationClosedError
 from agentscope.module import SessionLocal, StateModule
 from agentscope.runtime import SessionContext
 from agentscope.tool import Toolkit
+from processes import environment
 from tool.workbench import bench, block, inside, said, text_of, toolkit_of
 
 SECONDS = 10
@@ -193,3 +196,41 @@ async def test_a_clean_up_that_fails_is_logged(caplog: pytest.LogCaptureFixture)
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("agentscope.tool", logging.WARNING)
     assert "no way" in caplog.text
+
+
+async def test_a_tool_that_hangs_keeps_no_other_waiting() -> None:
+    let_go = threading.Event()
+
+    def hang() -> None:
+        let_go.wait(SECONDS)
+
+    def quick() -> str:
+        return "done"
+
+    toolkit = toolkit_of(hang, quick)
+    hanging = [asyncio.create_task(said(toolkit, "hang")) for _ in range(40)]
+    assert await said(toolkit, "quick") == "done"
+    let_go.set()
+    await asyncio.gather(*hanging)
+
+
+def test_a_tool_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    program = """
+import asyncio, threading
+from agentscope.tool import Toolkit
+
+def hang():
+    threading.Event().wait()
+
+async def main():
+    toolkit = Toolkit()
+    toolkit.register_tool_function(hang)
+    block = {"type": "tool_use", "id": "1", "name": "hang", "input": {}}
+    call = asyncio.ensure_future(anext(toolkit.call_tool_function(block)))
+    while not any(thread.name == "agentscope-tool" for thread in threading.enumerate()):
+        await asyncio.sleep(0)
+    call.cancel()
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20, env=environment())

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 
-import httpx2
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, Tool
@@ -19,6 +18,7 @@ from agentscope_adapters.mcp._client import Mode, answers, follow_changes, is_mo
 from agentscope_adapters.mcp._errands import Errands
 from agentscope_adapters.mcp._failures import leaf_of, why_not_connected
 from agentscope_adapters.mcp._health import Health
+from agentscope_adapters.mcp._http import load_certificates
 
 _log = logging.getLogger("agentscope.mcp")
 
@@ -117,9 +117,8 @@ class Connection:
         self._news.set()
         self._news = asyncio.Event()
 
-    # The owner. The library's client must be entered and left by one task.
-
     async def _own(self) -> None:
+        """Connect, again and again. One task does, for the library's client must be left by whoever entered it."""
         pause = _SHORTEST_PAUSE
         loop = asyncio.get_running_loop()
         try:
@@ -153,8 +152,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._settings.timeout) as self._limit:
                 if self._verify is None and self._settings.transport != "stdio":
-                    # It reads files.
-                    self._verify = await asyncio.to_thread(httpx2.create_ssl_context)
+                    self._verify = await load_certificates()
                 for mode in modes:
                     self._health = Health()
                     try:

@@ -4,24 +4,27 @@ Left to itself the library lets a refused connection end all calls of a streamab
 SSE waiting for ever when its message is refused, and logs tracebacks of both.
 """
 
-import socket
+import asyncio
 import ssl
-from asyncio import Timeout, timeout
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 
 from agentscope.runtime.settings import McpServerSettings
 from agentscope_adapters.mcp._address import Address
 from agentscope_adapters.mcp._health import Attempt, Health, UnreachableError, current_attempt, has_hung_up
+from agentscope_adapters.mcp._http_failures import NOT_CONNECTED, reason_of, status_of
 
 _FAREWELL_SECONDS = 1.0
-_NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 _LONGEST_KIND = 50
 _SESSION = "mcp-session-id"
+
+
+async def load_certificates() -> ssl.SSLContext:
+    """The certificates that servers are checked with: read once, away from the event loop."""
+    return await asyncio.to_thread(httpx2.create_ssl_context)
 
 
 class WatchedClient(httpx2.AsyncClient):
@@ -52,7 +55,7 @@ class WatchedClient(httpx2.AsyncClient):
         self._query = address.query.encode()
         self._health = health
         self._answers_on_stream = answers_on_stream
-        self._waits: set[Timeout] = set()
+        self._waits: set[asyncio.Timeout] = set()
         self._stream: Any = None
         health.when_severed(self._sever)
 
@@ -71,7 +74,7 @@ class WatchedClient(httpx2.AsyncClient):
             attempt.sent += 1
         self._prepare(request, progress)
         try:
-            async with timeout(None) as wait:
+            async with asyncio.timeout(None) as wait:
                 self._waits.add(wait)
                 try:
                     response = await super().send(request, stream=stream, **options)
@@ -100,7 +103,7 @@ class WatchedClient(httpx2.AsyncClient):
 
     def _broken(self, request: httpx2.Request, error: Exception, attempt: Attempt | None) -> httpx2.Response:
         reason = reason_of(error)
-        if self._answers_on_stream or isinstance(error, _NOT_CONNECTED):
+        if self._answers_on_stream or isinstance(error, NOT_CONNECTED):
             self._health.lose(reason)
         else:
             # One connection of several broke. The server may be gone, or only this one be cut.
@@ -113,7 +116,7 @@ class WatchedClient(httpx2.AsyncClient):
     ) -> httpx2.Response:
         if request.method == "DELETE" or (request.method == "GET" and not self._answers_on_stream):
             if response.is_success and request.method == "GET":
-                self._watch(response, lambda reason: self._health.doubt(reason))
+                self._watch(response, self._health.doubt)
             return response
         reason = await self._complaint(request, response)
         if reason is None:
@@ -126,7 +129,8 @@ class WatchedClient(httpx2.AsyncClient):
                 self._watch(response, on_end)
             return response
         await response.aclose()
-        if response.status_code == 404 and (_SESSION in request.headers or self._answers_on_stream):
+        has_session = _SESSION in request.headers or self._answers_on_stream
+        if response.status_code == 404 and has_session and request.method == "POST":
             # "The server MUST respond to requests containing that session ID with HTTP 404" (Streamable HTTP, Session
             # Management), and the message endpoint of SSE is the session's own: who doesn't know the session has
             # nobody to hand the message to, so it was not carried out. The client MUST start a new session.
@@ -142,7 +146,7 @@ class WatchedClient(httpx2.AsyncClient):
         """What is wrong with an answer; None when the library can use it."""
         status, kind = response.status_code, response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if status in (401, 403):
-            return f"it answered {_status(status)}; check the login in `headers` or `url`"
+            return f"it answered {status_of(status)}; check the login in `headers` or `url`"
         if kind == "application/json" and not self._answers_on_stream:
             # The body of an error may be the protocol's own, which says more than the status.
             if b'"jsonrpc"' in await response.aread():
@@ -150,10 +154,12 @@ class WatchedClient(httpx2.AsyncClient):
             return f"it answered {status} with JSON that is not MCP; check the path in `url`"
         if status >= 400:
             hint = "; check the path in `url`" if status in (404, 405) else ""
-            return f"it answered {_status(status)}{hint}"
-        if status == 202 or response.next_request is not None or kind == "text/event-stream":
+            return f"it answered {status_of(status)}{hint}"
+        is_stream = self._answers_on_stream and request.method == "GET"
+        if kind == "text/event-stream" or response.next_request is not None or not (kind or is_stream):
+            # Without a body it is the receipt of a notification.
             return None
-        if self._answers_on_stream and request.method == "POST":
+        if status == 202 or (self._answers_on_stream and not is_stream):
             return None
         return f"it answered with {kind[:_LONGEST_KIND] or 'nothing'}, which is not MCP; check the path in `url`"
 
@@ -173,6 +179,7 @@ class WatchedClient(httpx2.AsyncClient):
             return httpx2.Response(202, request=request)
         if request.method != "POST":
             return httpx2.Response(405, request=request)
+        # The code is the library's own for a closed connection.
         error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": reason}}
         return httpx2.Response(502, json=error, request=request)
 
@@ -224,14 +231,6 @@ class _WatchedBody(httpx2.AsyncByteStream):
         await self._body.aclose()
 
 
-def _status(number: int) -> str:
-    # Not in the server's words, which may be anything.
-    try:
-        return f"{number} {HTTPStatus(number).phrase}"
-    except ValueError:
-        return str(number)
-
-
 def _take_back(attempt: Attempt | None) -> None:
     if attempt is not None:
         attempt.sent -= 1
@@ -240,36 +239,3 @@ def _take_back(attempt: Attempt | None) -> None:
 def _note_cut(attempt: Attempt | None) -> None:
     if attempt is not None:
         attempt.was_cut = True
-
-
-def reason_of(error: Exception) -> str:
-    """Why a request failed, in words without URL and headers, which the library's own may quote."""
-    for cause in _causes(error):
-        if isinstance(cause, ConnectionRefusedError):
-            return "it refused the connection (is it running?)"
-        if isinstance(cause, socket.gaierror):
-            return "its host name is not known"
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate was not accepted: {cause.verify_message}"
-        if isinstance(cause, ssl.SSLError):
-            return "it does not speak TLS as we do"
-    if isinstance(error, httpx2.ReadTimeout):
-        return "it fell silent"
-    if isinstance(error, httpx2.RemoteProtocolError):
-        known = str(error).startswith(("Server disconnected", "peer closed"))
-        return "it closed the connection" if known else "it answered with something that is not HTTP"
-    if isinstance(error, httpx2.ReadError | httpx2.WriteError):
-        return "it closed the connection"
-    if isinstance(error, _NOT_CONNECTED):
-        return "it can't be reached"
-    return f"the request failed ({type(error).__name__})"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    following: BaseException | None = error
-    while following is not None:
-        if isinstance(following, BaseExceptionGroup):
-            # One for each of the host's addresses.
-            following = cast("BaseExceptionGroup[BaseException]", following).exceptions[0]
-        yield following
-        following = following.__cause__ or following.__context__

@@ -21,6 +21,7 @@ from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from agentscope_adapters.mcp._health import Health, UnreachableError, current_attempt, has_hung_up
+from agentscope_adapters.mcp._lines import Lines
 
 _LEAVE_SECONDS = 2.0
 _TERMINATE_SECONDS = 1.0
@@ -91,10 +92,8 @@ class ServerProcess(asyncio.SubprocessProtocol):
         self._writable.set()
         self._exited = asyncio.Event()
         self._no_use_waiting = asyncio.Event()
-        self._output = _Lines(self._take)
-        self._errors = _Lines(lambda line: on_error_line(line.decode(errors="replace")), _LONGEST_ERROR_LINE)
-
-    # What the event loop tells.
+        self._output = Lines(self._take)
+        self._errors = Lines(lambda line: on_error_line(line.decode(errors="replace").rstrip()), _LONGEST_ERROR_LINE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It runs."""
@@ -125,8 +124,6 @@ class ServerProcess(asyncio.SubprocessProtocol):
     def resume_writing(self) -> None:
         """It has caught up."""
         self._writable.set()
-
-    # What the library reads and writes.
 
     def __aiter__(self) -> Self:
         return self
@@ -182,8 +179,6 @@ class ServerProcess(asyncio.SubprocessProtocol):
     ) -> None:
         await self.aclose()
 
-    # Its end.
-
     def leave_at_once(self) -> None:
         """Don't wait for it to leave by itself."""
         self._no_use_waiting.set()
@@ -221,8 +216,6 @@ class ServerProcess(asyncio.SubprocessProtocol):
             return False
         return True
 
-    # What it writes.
-
     def _pipe(self, fd: int) -> asyncio.BaseTransport:
         pipe = self._transport.get_pipe_transport(fd)
         assert pipe is not None
@@ -230,7 +223,8 @@ class ServerProcess(asyncio.SubprocessProtocol):
 
     def _has_hung_up(self) -> bool:
         output = self._pipe(1)
-        return output.is_closing() or has_hung_up(output.get_extra_info("pipe").fileno())
+        file = output.get_extra_info("pipe")
+        return output.is_closing() or (file is not None and has_hung_up(file.fileno()))
 
     def _take(self, line: bytes) -> None:
         if self._is_deaf or not line.strip():
@@ -256,30 +250,6 @@ class ServerProcess(asyncio.SubprocessProtocol):
         else:
             self._health.lose(f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it")
         self._arrival.set()
-
-
-class _Lines:
-    """Bytes as lines. What is longer than ``limit`` is cut."""
-
-    def __init__(self, take: Callable[[bytes], None], limit: int | None = None) -> None:
-        self._take = take
-        self._limit = limit
-        self._parts: list[bytes] = []
-
-    def feed(self, data: bytes) -> None:
-        """Take what came: a part of a line, or several lines."""
-        first, *rest = data.split(b"\n")
-        self._add(first)
-        for part in rest:
-            self._take(b"".join(self._parts))
-            self._parts.clear()
-            self._add(part)
-
-    def _add(self, part: bytes) -> None:
-        if self._limit is not None:
-            part = part[: max(0, self._limit - sum(map(len, self._parts)))]
-        if part:
-            self._parts.append(part)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -70,6 +70,7 @@ class AgentBase(Hooked):
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Msg:
         """The agent's reply. Arguments are those of ``reply``."""
+        self._require_made()
         task = asyncio.current_task()
         reply = _Reply(task, current_invocation.get())
         before = 0 if task is None else task.cancelling()
@@ -100,8 +101,13 @@ class AgentBase(Hooked):
     @property
     def is_replying(self) -> bool:
         """Whether a reply of this agent is being made in this session."""
+        self._require_made()
         here = current_invocation.get()
         return any(reply.invocation is here for reply in self._replies)
+
+    def _require_made(self) -> None:
+        if "_replies" not in vars(self):
+            raise TypeError(f"{type(self).__name__}.__init__ must call super().__init__()")
 
     def stream(self, *args: Any, **kwargs: Any) -> AgentStream:
         """What the agent says and does while it replies, as it does it. Arguments are those of ``reply``."""

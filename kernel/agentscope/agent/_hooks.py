@@ -56,6 +56,8 @@ class Hooked(StateModule):
     def register_instance_hook(self, hook_type: str, hook_name: str, hook: Hook) -> None:
         """Run a hook for this object. ``hook_type`` is for example ``pre_reply``; a name that is there is replaced."""
         self._check(hook_type)
+        if not callable(hook):
+            raise TypeError(f"a hook is a function, not a {type(hook).__name__}")
         there = self._instance_hooks
         named = {**there.get(hook_type, {}), hook_name: hook}
         self._instance_hooks = _Hooks({**there, hook_type: named})

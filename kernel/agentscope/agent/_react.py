@@ -64,6 +64,8 @@ class ReActAgent(AgentBase):
         super().__init__()
         if not callable(getattr(model, "stream", None)):
             raise TypeError(f"model is a {type(model).__name__}: it must be a chat model, such as runtime.models.main")
+        _check(toolkit, "call_tool_function", "toolkit", "a Toolkit, such as runtime.tools")
+        _check(memory, "get_memory", "memory", "a memory, such as InMemoryMemory()")
         if max_iters < 1:
             raise ValueError(f"max_iters is {max_iters}: an agent needs at least one step")
         self.name = name
@@ -258,3 +260,9 @@ class ReActAgent(AgentBase):
         await self.memory.add(results)
         for result in results:
             await self.print(result)
+
+
+def _check(given: object, method: str, name: str, wanted: str) -> None:
+    if given is not None and (isinstance(given, type) or not hasattr(given, method)):
+        what = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+        raise TypeError(f"{name} is {what}: it must be {wanted}")

@@ -31,6 +31,8 @@ class ScriptedModel(ChatModelBase):
     def __init__(self, *replies: Reply) -> None:
         self.calls: list[ModelCall] = []
         self._replies = list(replies)
+        for reply in replies:
+            _check(reply)
 
     async def stream(
         self,
@@ -54,6 +56,13 @@ class ScriptedModel(ChatModelBase):
 def tool_call(name: str, /, **arguments: Any) -> ToolUseBlock:
     """A model's call of a tool: ``ScriptedModel([tool_call("search", query="cats")], "Found three.")``."""
     return {"type": "tool_use", "id": f"call_{os.urandom(6).hex()}", "name": name, "input": arguments}
+
+
+def _check(reply: object) -> None:
+    if isinstance(reply, str | ChatResponse | BaseException):
+        return
+    if not isinstance(reply, Sequence) or any(isinstance(part, str) for part in cast("Sequence[object]", reply)):
+        raise TypeError(f"{reply!r} is no reply: give each as an argument of its own, a text, or chunks, or blocks")
 
 
 def _chunks(reply: str | Sequence[ChatChunk] | Sequence[ContentBlock] | ChatResponse) -> Sequence[ChatChunk]:

@@ -37,6 +37,8 @@ async def run_app(
     there are none. The session is in memory unless ``sessions`` keeps it, so that the next call finds it. What the
     app raises is raised here, and ``UnknownNameError`` for a slot that isn't there.
     """
+    if tools is not None and not isinstance(tools, Toolkit):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+        raise TypeError(f"tools is a {type(tools).__name__}: give a Toolkit, or FakeToolkit(function, …)")
     runtime = _runtime_of(app, models)
     slots = runtime.settings.models
     by_slot: dict[str, ChatModel] = {slot: ScriptedModel() for slot in slots if slots[slot].provider != "offline"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, Final, cast
 
-from agentscope.errors import ToolArgumentsError
+from agentscope.errors import ToolArgumentsError, ToolError
 from agentscope.message import ToolUseBlock
 from agentscope.module import OwnedStream
 from agentscope.tool._callables import is_async
@@ -68,7 +68,7 @@ class ToolCall(OwnedStream[ToolResponse]):
                     yield last
                     self._note_reader()
                 end = _end(last)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # A middleware's own, or a tool's whose class breaks the port.
                 end = failed(tool, error, last)
             finally:
@@ -124,7 +124,13 @@ async def answer(registered: RegisteredTool, tool_call: ToolUseBlock) -> AsyncGe
         async for response in opened[-1]:
             last = response
             yield response if registered.postprocess is None else await _postprocessed(registered, tool_call, response)
-    except Exception as error:
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling() > 0:
+            raise
+        # Nobody cancelled the call: the tool waited for something of its own that was.
+        failure = failed(registered.name, error, last)
+    except (Exception, SystemExit) as error:
         failure = failed(registered.name, error, last)
     finally:
         await close_all(reversed(opened))
@@ -137,14 +143,18 @@ def refused(reason: str) -> ToolResponse:
     return ToolResponse.of_text(f"Error: {cut(sendable(reason), ERROR_CHARS)}", is_error=True)
 
 
-def failed(tool: str, error: Exception, so_far: ToolResponse | None) -> ToolResponse:
+def failed(tool: str, error: BaseException, so_far: ToolResponse | None) -> ToolResponse:
     """The response for a call that failed: what it had so far, and the error in words for the model. It is logged."""
     if isinstance(error, ToolArgumentsError):
         # The model's mistake, and the model mends it. What it wrote is not for the log.
         _log.info("a model's arguments do not fit tool %s", tool)
         response = refused(f"invalid arguments for {tool}: {'; '.join(error.problems)}")
     else:
-        _log.warning("tool %s failed", tool, exc_info=error)
+        if isinstance(error, ToolError):
+            # It says all there is to say; a traceback would lead through our own code alone.
+            _log.warning("tool %s failed: %s", tool, _text(error))
+        else:
+            _log.warning("tool %s failed", tool, exc_info=error)
         response = refused(": ".join(filter(None, (type(error).__name__, _text(error)))))
     if so_far is None:
         return response
@@ -156,7 +166,7 @@ def failed(tool: str, error: Exception, so_far: ToolResponse | None) -> ToolResp
     )
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:

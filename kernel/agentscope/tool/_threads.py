@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Final
 
 _log = logging.getLogger("agentscope.tool")
@@ -18,8 +19,38 @@ async def in_thread(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     When the caller is cancelled, the thread is not: the function runs on to its end there, what it gives or raises is
     dropped, and it can no longer use the session's state once the invocation has ended.
     """
-    result = await asyncio.to_thread(_call, func, args, kwargs)
+    context = copy_context()
+    result = await _in_thread(lambda: context.run(_call, func, args, kwargs))
     return await result if isawaitable(result) else result
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """Do the work in a thread of its own, a daemon.
+
+    Not in the event loop's pool: there a tool that hangs would keep the others waiting, and the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is None:
+            outcome.set_result(result)
+        else:
+            outcome.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    Thread(target=run, name="agentscope-tool", daemon=True).start()
+    return await outcome
 
 
 def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -45,7 +76,7 @@ class ThreadedGenerator(AsyncIterator[Any]):
         self._closed = False
 
     async def __anext__(self) -> Any:
-        value = await asyncio.get_running_loop().run_in_executor(None, self._step)
+        value = await _in_thread(self._step)
         if value is _END:
             raise StopAsyncIteration
         return value
@@ -54,7 +85,7 @@ class ThreadedGenerator(AsyncIterator[Any]):
         """Close the generator."""
         self._closed = True
         if not self._stepping.locked():
-            await asyncio.get_running_loop().run_in_executor(None, self._close)
+            await _in_thread(self._close)
 
     def _step(self) -> Any:
         try:

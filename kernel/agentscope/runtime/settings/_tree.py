@@ -51,6 +51,12 @@ def _regular_expression(value: str) -> str:
     return value
 
 
+def _part_of_a_tool_name(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_-]*", value) is None:
+        raise ValueError("may hold letters, digits, _ and - alone: vendors refuse other names of tools")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_absolute_http_url)]
 ModuleAndClass = Annotated[str, AfterValidator(_module_and_class)]
 
@@ -125,7 +131,7 @@ class McpServerSettings(_Section):
     required: bool = True
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    prefix: str = ""
+    prefix: Annotated[str, AfterValidator(_part_of_a_tool_name)] = ""
 
     @model_validator(mode="after")
     def _says_where(self) -> "McpServerSettings":
