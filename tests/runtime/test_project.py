@@ -126,6 +126,11 @@ async def test_a_module_of_the_project_hides_an_installed_one_for_the_project_on
             "app.py: App.__call__ must be asynchronous",
             id="a synchronous call",
         ),
+        pytest.param(
+            {"app": APP + "class App(AgentApp):\n  async def __call__(self, msg): pass"},
+            "app.py: App.__call__ must take (self, msg, ctx): write `async def __call__(self, msg, ctx)`",
+            id="a call without the context",
+        ),
     ],
 )
 async def test_a_mistake_in_the_project_is_told_in_a_line_with_its_place(

@@ -1,7 +1,8 @@
 """``AgentApp``: what a project's ``app.py`` derives from."""
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from agentscope.errors import ProjectError
 from agentscope.message import Msg
@@ -37,6 +38,9 @@ async def _nothing() -> AsyncIterator[Msg]:
     yield
 
 
+_ARGUMENTS: Final = {"__call__": ("msg", "ctx"), "on_startup": (), "on_shutdown": ()}
+
+
 def check_app_class(cls: type, where: str) -> type[AgentApp]:
     """The class, when it can serve; otherwise ``ProjectError`` says why not. ``where`` is its place, for the text."""
     if not issubclass(cls, AgentApp):
@@ -44,10 +48,23 @@ def check_app_class(cls: type, where: str) -> type[AgentApp]:
             f"{where}: class {cls.__name__} must derive from AgentApp: "
             f"`from agentscope.runtime import AgentApp` and `class {cls.__name__}(AgentApp):`"
         )
-    for name in ("__call__", "on_startup", "on_shutdown"):
+    for name, arguments in _ARGUMENTS.items():
         method = inspect.unwrap(inspect.getattr_static(cls, name))
         if method is not AgentApp.__call__ and not (
             inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
         ):
             raise ProjectError(f"{where}: {cls.__name__}.{name} must be asynchronous: write `async def {name}(…)`")
+        if not _takes(method, arguments):
+            wanted = ", ".join(("self", *arguments))
+            raise ProjectError(
+                f"{where}: {cls.__name__}.{name} must take ({wanted}): write `async def {name}({wanted})`"
+            )
     return cls
+
+
+def _takes(method: Callable[..., Any], arguments: Sequence[str]) -> bool:
+    try:
+        inspect.signature(method).bind("self", *arguments)
+    except TypeError:
+        return False
+    return True
