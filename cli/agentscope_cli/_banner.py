@@ -37,7 +37,7 @@ def _facts(runtime: Runtime) -> dict[str, str]:
     return {
         "app": settings.app,
         "models": ", ".join(models) or "none",
-        "tools": _tools(runtime) or "none",
+        "mcp": _servers(runtime) or "none",
         "sessions": _session_store(runtime),
     }
 
@@ -48,7 +48,7 @@ def _model(model: ModelSettings) -> str:
     return f"{model.provider} {model.model or ''}".strip()
 
 
-def _tools(runtime: Runtime) -> str:
+def _servers(runtime: Runtime) -> str:
     known = [
         f"{name} ({len(server.tools)})" if server.is_connected else f"{name} (not there yet)"
         for name, server in runtime.servers.items()
