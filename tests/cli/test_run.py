@@ -56,12 +56,12 @@ def asking(server: Running, text: str = "hi") -> Any:
 def test_the_start_says_what_is_served_where(project: Path) -> None:
     with running(project) as server:
         said = server.stop()
-    started, title, app, models, tools, sessions, *_ = said.splitlines()
+    started, title, app, models, mcp, sessions, *_ = said.splitlines()
     assert started == "on_startup"
     assert re.fullmatch(rf"agentscope-kernel \S+ serves {project.name} on http://127.0.0.1:\d+", title)
     assert app.split() == ["app", "app:App"]
     assert models.split() == ["models", "main", "=", "offline"]
-    assert tools.split() == ["tools", "none"]
+    assert mcp.split() == ["mcp", "none"]
     assert sessions.split() == ["sessions", "sqlite", ".agentscope/sessions.db"]
     assert (project / ".agentscope" / "sessions.db").is_file()
 
