@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agentscope.runtime.settings import McpServerSettings
-from mcp_adapter import echo_server as echo_module
 
-ECHO_SERVER = Path(echo_module.__file__)
+ECHO_SERVER = Path(__file__).with_name("mcp_adapter") / "echo_server.py"
 TRANSPORTS = ("stdio", "sse", "streamable_http")
 _SECONDS = 20.0
 # Importing the library takes most of a start: one process does that for all that follow, which are forked from it.
@@ -120,7 +119,10 @@ async def echo_server(transport: str, folder: Path, *options: str) -> AsyncGener
 
 
 def _serve(arguments: Sequence[str], tell: "Connection[int, None]") -> None:
-    echo_module.main(arguments, tell.send)
+    # Not in the process of the tests, whose logging it would configure.
+    from mcp_adapter import echo_server
+
+    echo_server.main(arguments, tell.send)
 
 
 def is_alive(pid: int) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from agentscope.errors import ToolArgumentsError, ToolServerError
-from mcp_adapter.echo_server import PIXEL
 from mcp_adapter.helpers import SECONDS, Account, Connect, call, said
 from mcp_servers import EchoServer
 
+# That is "pixel".
+PIXEL = "cGl4ZWw="
 PIXELS = {"type": "base64", "data": PIXEL}
 ALL_KINDS = ["stdio", "stdio --legacy", "sse", "sse --legacy", "streamable_http", "streamable_http --legacy"]
 
