@@ -129,18 +129,38 @@ async def test_a_port_where_nobody_listens_is_told(transport: str, tmp_path: Pat
             "no-such-command: there is no such command; install it, or correct `command`",
         ),
         ({"command": "./missing"}, "missing: there is no such command"),
+        (
+            {"command": "python srv.py"},
+            "there is no such command; install it, or correct `command`; its arguments go into",
+        ),
         ({"command": "/"}, "it can't be started (Permission denied)"),
         ({"command": "true", "cwd": "nowhere"}, "true: there is no folder /"),
         ({"command": "true", "env": {"KEY": "a\0b"}}, "hold a character that no process can be given"),
         ({"command": "sh", "args": ["-c", "exit 3"]}, "sh: it ended with status 3"),
         ({"command": "sh", "args": ["-c", "kill -9 $$"]}, "sh: signal 9 ended it"),
+        (
+            {"command": "sh", "args": ["-c", "echo hello; exit 0"]},
+            "it writes something that is not MCP to its standard output",
+        ),
         ({"command": "sleep", "args": ["60"], "timeout": 0.3}, "sleep: it did not answer within 0.3 seconds"),
         (
             {"command": "sh", "args": ["-c", "echo hello; exec sleep 60"], "timeout": 0.3},
             "sh: it did not answer within 0.3 seconds; it writes something that is not MCP to its standard output",
         ),
     ],
-    ids=["unknown", "missing", "a folder", "folder", "NUL", "ends", "is killed", "silent", "talks"],
+    ids=[
+        "unknown",
+        "missing",
+        "arguments",
+        "a folder",
+        "folder",
+        "NUL",
+        "ends",
+        "is killed",
+        "talks and ends",
+        "silent",
+        "talks",
+    ],
 )
 async def test_a_command_that_serves_nothing_is_told(values: dict[str, Any], reason: str, tmp_path: Path) -> None:
     began = asyncio.get_running_loop().time()

@@ -95,3 +95,10 @@ async def test_after_a_restart_the_tools_are_those_of_the_new_server(
     [response] = [response async for response in later.call({})]
     assert response.metadata is not None
     assert response.metadata["is_error"] is True
+
+
+@ONE_KIND
+async def test_a_glob_that_fits_no_tool_is_a_warning_with_the_names_there_are(connect: Connect, lines: Lines) -> None:
+    await connect(include=["wether", "echo"], exclude=["fail"])
+    assert lines.count("'wether' fits none of its tools (there are: ", logging.WARNING) == 1
+    assert lines.count("fits none of its tools", logging.WARNING) == 1

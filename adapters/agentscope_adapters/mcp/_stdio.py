@@ -30,6 +30,7 @@ _TERMINATE_POLLS = 100
 _STATUS_SECONDS = 0.2
 _LONGEST_ERROR_LINE = 1000
 _MOST_WAITING = 64
+_NOT_MCP = "it writes something that is not MCP to its standard output"
 
 
 @asynccontextmanager
@@ -73,7 +74,8 @@ def _why_not_started(error: OSError | ValueError, folder: Path) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         if str(error.filename) == str(folder):
             return f"there is no folder {folder}; correct `cwd`"
-        return "there is no such command; install it, or correct `command`"
+        hint = "; its arguments go into `args`" if " " in str(error.filename) else ""
+        return f"there is no such command; install it, or correct `command`{hint}"
     return f"it can't be started ({error.strerror})"
 
 
@@ -233,7 +235,7 @@ class ServerProcess(asyncio.SubprocessProtocol):
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValidationError:
             # Many print a greeting.
-            self._health.noticed = "it writes something that is not MCP to its standard output"
+            self._health.noticed = _NOT_MCP
             return
         self._waiting.append(SessionMessage(message))
         if len(self._waiting) == _MOST_WAITING:
@@ -246,9 +248,10 @@ class ServerProcess(asyncio.SubprocessProtocol):
         self._has_ended = True
         status = self._transport.get_returncode()
         if status is None:
-            self._health.lose("it closed its pipes")
+            reason = "it closed its pipes"
         else:
-            self._health.lose(f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it")
+            reason = f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it"
+        self._health.lose(f"{reason}; {_NOT_MCP}" if self._health.noticed == _NOT_MCP else reason)
         self._arrival.set()
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +38,7 @@ class McpServer:
         self._address = address_of(name, settings, project)
         self._tools: Mapping[str, McpTool] = MappingProxyType({})
         self._twins: set[str] = set()
+        self._idle: set[str] = set()
         self._connection = Connection(name, self._address, settings, self._take_tools)
         self._calls = Calls(name, self._address, self._connection, settings.timeout)
 
@@ -105,10 +107,18 @@ class McpServer:
                     tools[tool.name].original,
                     tool.name,
                 )
+        self._warn_of_idle_globs([tool.name for tool in listed])
         # Whoever made something of the mapping keeps it as long as the tools are the same.
         if tools != self._tools:
             self._tools = MappingProxyType(tools)
             _log.debug("MCP server %r: %d tools", self._name, len(tools))
+
+    def _warn_of_idle_globs(self, names: Sequence[str]) -> None:
+        for pattern in {*self._settings.include, *self._settings.exclude} - self._idle:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                self._idle.add(pattern)
+                known = ", ".join(names) or "none"
+                _log.warning("MCP server %r: %r fits none of its tools (there are: %s)", self._name, pattern, known)
 
     def __repr__(self) -> str:
         return f"<MCP server {self._name!r}>"
