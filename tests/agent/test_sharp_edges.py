@@ -441,3 +441,24 @@ async def test_wrong_fakes_are_named() -> None:
     hook: Any = "y"
     with pytest.raises(TypeError, match="a hook is a function, not a str"):
         ReActAgent("F", "", ScriptedModel()).register_instance_hook("pre_reply", "x", hook)
+
+
+async def test_an_agent_that_exits_fails_its_turn_and_not_the_server() -> None:
+    class Exits(AgentBase):
+        async def reply(self) -> Msg:
+            raise SystemExit(3)
+
+    class App(AgentApp):
+        def __init__(self) -> None:
+            self.agent = Exits()
+
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            if msg.content == "exit":
+                async for part in self.agent.stream():
+                    yield part
+            yield Msg("a", "still here", "assistant")
+
+    async with Runtime(settings(), app=App) as rt:
+        with pytest.raises(SystemExit):
+            [_ async for _ in rt.invoke("exit")]
+        assert [msg.content async for msg in rt.invoke("hi")] == ["still here"]

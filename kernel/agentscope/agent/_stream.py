@@ -71,7 +71,7 @@ class AgentStream(AsyncIterator[Msg]):
         self.reply: Msg | None = None
         self._start = start
         self._channel = Channel(agent)
-        self._task: asyncio.Task[Msg] | None = None
+        self._task: asyncio.Task[Msg | SystemExit] | None = None
         # The agent works where the stream was made, whoever reads it.
         self._context = copy_context()
         self._context.run(current_channel.set, self._channel)
@@ -97,7 +97,7 @@ class AgentStream(AsyncIterator[Msg]):
             raise StopAsyncIteration
         if self._task is None:
             loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._start(), context=self._context)
+            self._task = loop.create_task(_work(self._start), context=self._context)
             self._task.add_done_callback(self._channel.end)
         try:
             await self._channel.arrival()
@@ -109,6 +109,8 @@ class AgentStream(AsyncIterator[Msg]):
             self._close()
             task, self._task = self._task, None
             reply = task.result()
+            if isinstance(reply, SystemExit):
+                raise reply
             if not isinstance(reply, Msg):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
                 raise TypeError(f"{type(self._channel.agent).__name__}.reply gave a {type(reply).__name__}, not a Msg")
             self.reply = reply
@@ -158,6 +160,15 @@ class AgentStream(AsyncIterator[Msg]):
         task = getattr(self, "_task", None)
         if task is not None and not task.done() and not task.get_loop().is_closed():
             task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+# Not a method: the task must not keep the stream, whose end in the garbage collector stops it.
+async def _work(start: Callable[[], Coroutine[Any, Any, Msg]]) -> Msg | SystemExit:
+    try:
+        return await start()
+    except SystemExit as error:
+        # Out of a task it would end the event loop: it is for whoever reads.
+        return error
 
 
 def _wake(waiter: "asyncio.Future[None] | None") -> None:
