@@ -136,7 +136,10 @@ async def test_a_port_where_nobody_listens_is_told(transport: str, tmp_path: Pat
         ({"command": "/"}, "it can't be started (Permission denied)"),
         ({"command": "true", "cwd": "nowhere"}, "true: there is no folder /"),
         ({"command": "true", "env": {"KEY": "a\0b"}}, "hold a character that no process can be given"),
-        ({"command": "sh", "args": ["-c", "exit 3"]}, "sh: it ended with status 3"),
+        (
+            {"command": "sh", "args": ["-c", "exit 3"]},
+            "sh: it ended with status 3 (--log-level debug shows what it wrote); mend that",
+        ),
         ({"command": "sh", "args": ["-c", "kill -9 $$"]}, "sh: signal 9 ended it"),
         (
             {"command": "sh", "args": ["-c", "echo hello; exit 0"]},

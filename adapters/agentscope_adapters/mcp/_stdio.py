@@ -250,7 +250,9 @@ class ServerProcess(asyncio.SubprocessProtocol):
         if status is None:
             reason = "it closed its pipes"
         else:
-            reason = f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it"
+            # What it wrote is not quoted here: it may hold anything.
+            ending = f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it"
+            reason = f"{ending} (--log-level debug shows what it wrote)"
         self._health.lose(f"{reason}; {_NOT_MCP}" if self._health.noticed == _NOT_MCP else reason)
         self._arrival.set()
 

@@ -77,7 +77,7 @@ class McpServer:
             await self._connection.aclose()
             raise ToolServerError(
                 self._name,
-                f"{label}: {failure or 'it was closed'}{self._more}; mend that, or set "
+                f"{label}: {failure or 'it was closed'}; mend that, or set "
                 f"mcp_servers.{self._name}.required: false to start without it",
             )
         if failure is None:
@@ -86,11 +86,6 @@ class McpServer:
     async def aclose(self) -> None:
         """See ``ToolServer.aclose``. It takes a few seconds at most."""
         await self._connection.aclose()
-
-    @property
-    def _more(self) -> str:
-        # Not here: what a process writes may hold anything.
-        return " (--log-level debug shows what it wrote)" if self._settings.transport == "stdio" else ""
 
     async def _call(self, tool: str, shown: str, arguments: Mapping[str, Any]) -> ToolResponse:
         return response_of(await self._calls.call(tool, shown, arguments))
