@@ -110,8 +110,11 @@ async def test_an_agent_waits_for_a_slow_reader() -> None:
 
 
 async def test_a_reader_that_is_cancelled_cancels_the_agent_first() -> None:
+    waiting = asyncio.Event()
+
     class Waits(Endless):
         async def reply(self) -> Msg:
+            waiting.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -130,9 +133,7 @@ async def test_a_reader_that_is_cancelled_cancels_the_agent_first() -> None:
             raise
 
     task = asyncio.create_task(read())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
