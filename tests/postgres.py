@@ -79,13 +79,14 @@ class PostgresServer:
 
     host = "127.0.0.1"
 
-    def __init__(self, binaries: Binaries, folder: Path, account: str | None) -> None:
+    def __init__(self, binaries: Binaries, folder: Path, account: str | None, *, durable: bool) -> None:
         self.origin = binaries.origin
         self.port = 0
         # With the characters that a URL has to escape.
         self.password = f"p@ss:w/rd%{secrets.token_hex(8)}"
         self._binaries = binaries
         self._account = account
+        self._durable = durable
         self._data = folder / "data"
         self._log = folder / "log"
         self._names = (f"test_{number}" for number in itertools.count())
@@ -107,11 +108,12 @@ class PostgresServer:
         )
         password_file.unlink()
         with (self._data / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-            # Commits outlive a crash of the server, not one of the machine: nobody needs the data after that.
             configuration.write(
-                f"listen_addresses = '{self.host}'\nunix_socket_directories = ''\n"
-                "fsync = off\nfull_page_writes = off\nmax_connections = 100\n"
+                f"listen_addresses = '{self.host}'\nunix_socket_directories = ''\nmax_connections = 100\n"
             )
+            if not self._durable:
+                # Commits outlive a crash of the server, not one of the machine: nobody needs the data after that.
+                configuration.write("fsync = off\nfull_page_writes = off\n")
         for attempt in range(_START_ATTEMPTS):
             self.port = _free_port()
             try:
@@ -197,8 +199,11 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(binaries: Binaries | None = None) -> Generator[PostgresServer]:
-    """A new server, stopped and removed at the end. ``binaries`` None takes what ``find_binaries`` finds."""
+def postgres_server(binaries: Binaries | None = None, *, durable: bool = False) -> Generator[PostgresServer]:
+    """A new server, stopped and removed at the end. ``binaries`` None takes what ``find_binaries`` finds.
+
+    ``durable`` makes commits wait for the disk, as in production.
+    """
     binaries = binaries or find_binaries()
     account = _account()
     # Not below pytest's own folder, which only its owner may enter.
@@ -207,7 +212,7 @@ def postgres_server(binaries: Binaries | None = None) -> Generator[PostgresServe
         if account is not None:
             shutil.chown(folder, account)
             binaries = _copied(binaries, folder)
-        server = PostgresServer(binaries, folder, account)
+        server = PostgresServer(binaries, folder, account, durable=durable)
         try:
             server.initialize()
             yield server

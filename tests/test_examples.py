@@ -52,6 +52,7 @@ def exchanges(document: Path) -> Iterator[Exchange]:
 def curl(command: str, address: str) -> str:
     """Do what the curl command does, at another address, and return what it would print."""
     url, body, with_headers = "", None, False
+    method: str | None = None
     headers: dict[str, str] = {}
     words = iter(shlex.split(command)[1:])
     for word in words:
@@ -62,7 +63,7 @@ def curl(command: str, address: str) -> str:
             case "-d":
                 body = next(words).encode()
             case "-X":
-                assert next(words) == "POST"
+                method = next(words)
             case "-i":
                 with_headers = True
             case "-N":
@@ -70,7 +71,7 @@ def curl(command: str, address: str) -> str:
             case _:
                 url = word.replace("http://localhost:8080", address)
     try:
-        response = urlopen(Request(url, body, headers), timeout=_SECONDS)
+        response = urlopen(Request(url, body, headers, method=method), timeout=_SECONDS)
     except HTTPError as error:
         response = error
     with response:

@@ -10,7 +10,7 @@ NAMES = {
     "agentscope.memory": ["InMemoryMemory", "MemoryBase"],
     "agentscope.message": (
         "AudioBlock Base64Source ContentBlock ContentBlockType FrozenDict FrozenList ImageBlock MediaSource Msg Role "
-        "TextBlock ThinkingBlock ToolResultBlock ToolUseBlock URLSource VideoBlock"
+        "TextBlock ThinkingBlock ToolResultBlock ToolUseBlock URLSource VideoBlock new_id"
     ).split(),
     "agentscope.model": (
         "ChatChunk ChatModel ChatModelBase ChatResponse ChatUsage ModelAuthenticationError ModelBadRequestError "
@@ -19,15 +19,19 @@ NAMES = {
     ).split(),
     "agentscope.module": (
         "Closable LiveRuntime OwnedStream RunningInvocation SessionLocal SessionScope SessionScopes StateModule "
-        "current_invocation current_runtime"
+        "Tracked TrackedList child_modules current_invocation current_runtime is_tracked_list tracked_lists "
+        "tracked_state"
     ).split(),
     "agentscope.runtime": (
-        "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext runtime"
+        "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext open_sessions runtime"
     ).split(),
     "agentscope.server": ["RUNTIME", "ServerRunner", "create_app", "serve"],
     "agentscope.session": (
-        "InMemorySessionRepository SessionContext SessionQueue SessionRepository SessionStore Stateful StoredSession "
-        "StoredState TaskVersions Versions"
+        "Caller Claim ConversationMovedError ConversationPage ExportFormatError InMemorySessionRepository "
+        "ItemPage Lease Leases ListChange ModuleChange ModuleHead NEVER_SAVED OnExisting PATIENCE Pause Place "
+        "Pruner Revision SessionContext SessionQueue SessionReader SessionRepository SessionStore "
+        "SessionSummary SessionUse Stateful StoredSession StoredState Tally TaskUses Turn export_sessions "
+        "hold_session import_sessions module_states read_conversation utc_text"
     ).split(),
     "agentscope.testing": (
         "FakeMcpServer FakeToolkit InMemorySessionRepository ModelCall RecordedToolCall Reply ScriptedModel run_app "

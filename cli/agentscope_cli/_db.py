@@ -16,7 +16,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 @click.group()
 def db() -> None:
-    """Look at the session database's schema, and bring it up to date."""
+    """Look at the session database's schema, and bring it up to date, or back."""
 
 
 def _project(command: _Command) -> _Command:
@@ -73,6 +73,25 @@ def check(project: Path, config: Path | None, assignments: tuple[str, ...]) -> N
         click.echo(str(state.error()), err=True)
         raise click.exceptions.Exit(1)
     click.echo(f"{state.database}: at {state.needed}, as needed")
+
+
+@db.command()
+@click.argument("revision")
+@_project
+def downgrade(revision: str, project: Path, config: Path | None, assignments: tuple[str, ...]) -> None:
+    """Take the schema back to REVISION, for an older version of agentscope. Stop the servers first.
+
+    The sessions stay. The older version is installed after this, not before: it does not know the newer schema.
+    """
+    import asyncio
+
+    from agentscope_adapters.storage.migrations import downgrade_schema
+
+    before = asyncio.run(downgrade_schema(*_settings(project, config, assignments), revision))
+    if before.found == revision:
+        click.echo(f"{before.database}: already at {revision}")
+    else:
+        click.echo(f"{before.database}: schema {before.found} -> {revision}")
 
 
 def _settings(project: Path, config: Path | None, assignments: tuple[str, ...]) -> tuple[SessionSettings, Path]:

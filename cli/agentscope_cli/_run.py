@@ -29,6 +29,7 @@ def run(
 ) -> None:
     """Serve the project in PATH (default: this folder) until Ctrl-C."""
     import asyncio
+    import gc
 
     from agentscope_cli._clash import find_known_clash
     from agentscope_cli._logging import configure_logging
@@ -49,4 +50,10 @@ def run(
     loaded = load_settings(project, config=config, assignments=assignments, flags=flags)
     warn_of_unused_keys(loaded, no_platform=no_platform)
     runtime = Runtime(loaded.settings, project=loaded.project)
-    asyncio.run(serve(runtime, lambda address: announce(runtime, address, log_format)))
+
+    def on_ready(address: str) -> None:
+        # What the start has made stays: garbage collections need not go through it again and again.
+        gc.freeze()
+        announce(runtime, address, log_format)
+
+    asyncio.run(serve(runtime, on_ready))

@@ -8,6 +8,7 @@ import click
 from agentscope_cli._config import config
 from agentscope_cli._db import db
 from agentscope_cli._run import run
+from agentscope_cli._sessions import sessions
 
 _USER_ERROR = 2
 """The exit status for a mistake in a project or a command, as click uses for wrong options."""
@@ -32,6 +33,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(config)
 cli.add_command(db)
+cli.add_command(sessions)
 
 
 def main() -> None:
@@ -56,6 +58,6 @@ def _explanation(error: Exception) -> str | None:
         return explain_foreign_package()
     # Looked up, not imported: importing it may be what failed.
     errors = sys.modules.get("agentscope.errors")
-    if errors is not None and isinstance(error, errors.UserError):
+    if errors is not None and isinstance(error, errors.UserError | errors.SessionStoreError):
         return str(error)
     return None

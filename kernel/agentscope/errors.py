@@ -4,6 +4,7 @@ AgentScopeError
 ├── UserError                        the user's project or command is wrong; the text says how to mend it
 │   ├── ConfigurationError           agentscope.runtime.settings: every problem found, with file and line
 │   ├── ProjectError                 agentscope.runtime: no project, or an app.py that can't be loaded
+│   ├── ExportFormatError            agentscope.session: a file that is no whole export of sessions
 │   └── SchemaError                  the session database's schema is older or newer than this program's
 ├── RuntimeNotReadyError             the runtime is used before `initialize()` or after `shutdown()`
 ├── UnknownNameError                 a model slot or a provider that does not exist
@@ -21,8 +22,10 @@ AgentScopeError
 ├── SessionError
 │   ├── SessionNotFoundError         `load_session_state(…, allow_not_exist=False)` found nothing
 │   ├── SessionConflictError         the stored session is not the one that was loaded
+│   ├── ConversationMovedError       agentscope.session: a conversation was rewritten while it was read in pages
 │   ├── SessionBusyError             another invocation of the session did not finish in time
 │   └── StateNotSerializableError    a module's state holds something that JSON can't
+├── SessionStoreError                the store of sessions failed, or can't be reached
 ├── OverloadedError                  every invocation slot and every waiting place is taken
 └── ModelError                       agentscope.model: a vendor's failure, with the slot's name
     ├── ModelAuthenticationError
@@ -51,6 +54,7 @@ __all__ = [
     "SessionConflictError",
     "SessionError",
     "SessionNotFoundError",
+    "SessionStoreError",
     "StateMismatchError",
     "StateNotSerializableError",
     "StructuredOutputError",
@@ -203,7 +207,14 @@ class InvocationTimeoutError(AgentScopeError):
 
 
 class InvocationCancelledError(AgentScopeError):
-    """The invocation was ended from outside, for example because the server stops."""
+    """The invocation was ended from outside, for example because the server stops.
+
+    ``by_request`` says that someone asked for it: running it once more is for them to decide.
+    """
+
+    def __init__(self, message: str, *, by_request: bool = False) -> None:
+        super().__init__(message)
+        self.by_request = by_request
 
 
 class SessionError(AgentScopeError):
@@ -222,17 +233,24 @@ class SessionNotFoundError(SessionError):
 
 
 class SessionConflictError(SessionError):
-    """The stored session is not the one this save started from: nothing was written.
+    """The stored session is not the one this save started from, or its lease was lost: nothing was written.
 
-    ``expected`` is the version that was loaded, None when the session was not loaded; ``found`` is the
-    stored version, None when it was deleted meanwhile or when another save is still being written.
+    ``expected`` is the version that was loaded, 0 for a session that did not exist, None when the session was not
+    loaded; ``found`` is the stored version, None when it was deleted meanwhile or when another save is still being
+    written. ``lease_lost`` says that the lease had expired, or had been taken over by another process.
     """
 
-    def __init__(self, session_id: str, *, expected: int | None, found: int | None) -> None:
+    def __init__(self, session_id: str, *, expected: int | None, found: int | None, lease_lost: bool = False) -> None:
         if expected is None:
             message = (
                 f"session {session_id!r} exists but was not loaded here: "
                 "call load_session_state(…) before save_session_state(…)"
+            )
+        elif lease_lost:
+            message = (
+                f"session {session_id!r} was let go to others: its lease was not renewed in time, because this "
+                "process, its event loop or the database stood still for longer than session.lease_ttl; "
+                "load it again and repeat the turn"
             )
         else:
             there = "gone" if found is None else f"version {found}"
@@ -243,6 +261,7 @@ class SessionConflictError(SessionError):
         super().__init__(session_id, message)
         self.expected = expected
         self.found = found
+        self.lease_lost = lease_lost
 
 
 class SessionBusyError(SessionError):
@@ -255,6 +274,10 @@ class StateNotSerializableError(SessionError):
     def __init__(self, session_id: str, path: str, reason: str) -> None:
         super().__init__(session_id, f"session {session_id!r}: {path} can't be stored as JSON: {reason}")
         self.path = path
+
+
+class SessionStoreError(AgentScopeError):
+    """The store of sessions failed or can't be reached. What was not saved yet is not; try again later."""
 
 
 class OverloadedError(AgentScopeError):

@@ -90,10 +90,9 @@ async def test_two_hundred_sessions_on_one_agent_never_see_each_other(resident: 
             assert await rt.app.agent.memory.get_memory() == []
             assert len(rt.scopes) <= resident
     for number in range(SESSIONS):
-        stored = await store.load(f"s{number}")
-        assert stored is not None
-        assert set(_SECRET.findall(stored.modules["memory"])) == {f"secret-{number}"}
-        assert len(json.loads(stored.modules["memory"])["content"]) == TURNS * 5
+        texts = [text async for page in store.items(f"s{number}", "memory", "/content") for text in page]
+        assert set(_SECRET.findall("".join(texts))) == {f"secret-{number}"}
+        assert len(texts) == TURNS * 5
 
 
 class Stuck:

@@ -11,7 +11,7 @@ from agentscope.errors import SessionConflictError, StateNotSerializableError
 from agentscope.message import Msg
 from agentscope.module import StateModule
 from agentscope.runtime import AgentApp, Runtime, SessionContext, runtime
-from agentscope.session import InMemorySessionRepository
+from agentscope.session import InMemorySessionRepository, Revision
 from module.workshop import Notes, Workshop, inside, notes_of, staying
 from serving import settings
 
@@ -146,7 +146,7 @@ async def test_a_module_that_was_made_in_it_goes_back_to_what_it_was_when_it_was
 class Refusing(InMemorySessionRepository):
     """Takes no save."""
 
-    async def save(self, session_id: str, modules: Mapping[str, str], *, expected_version: int) -> int:
+    async def save(self, *args: Any, **kwargs: Any) -> Revision:
         """Refuse."""
         raise OSError("the disk is full")
 
@@ -202,11 +202,11 @@ class Slow(InMemorySessionRepository):
         super().__init__()
         self.begun, self.proceed = asyncio.Event(), asyncio.Event()
 
-    async def save(self, session_id: str, modules: Mapping[str, str], *, expected_version: int) -> int:
+    async def save(self, *args: Any, **kwargs: Any) -> Revision:
         """Wait, then save."""
         self.begun.set()
         await self.proceed.wait()
-        return await super().save(session_id, modules, expected_version=expected_version)
+        return await super().save(*args, **kwargs)
 
 
 async def test_what_changes_while_a_save_is_on_its_way_is_not_in_it() -> None:

@@ -3,13 +3,23 @@
 import asyncio
 import enum
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from agentscope.errors import SessionConflictError, SessionNotFoundError, StateNotSerializableError
-from agentscope.session import InMemorySessionRepository, SessionStore, TaskVersions
+from agentscope.session import (
+    Caller,
+    InMemorySessionRepository,
+    Leases,
+    Revision,
+    SessionRepository,
+    SessionStore,
+    SessionUse,
+    TaskUses,
+)
 
 
 class Module:
@@ -32,9 +42,11 @@ def repository() -> InMemorySessionRepository:
     return InMemorySessionRepository()
 
 
-def store_on(repository: InMemorySessionRepository) -> SessionStore:
-    versions: dict[str, int] = {}
-    return SessionStore(lambda: repository, lambda: versions)
+def store_on(repository: SessionRepository, use: Callable[[], SessionUse] | None = None) -> SessionStore:
+    """What one task outside any invocation uses, or those that ``use`` says."""
+    mine = SessionUse()
+    leases = Leases(lambda: repository, 15, 5)
+    return SessionStore(lambda: repository, leases, lambda: Caller(use() if use else mine), dict)
 
 
 @pytest.fixture
@@ -100,7 +112,7 @@ async def test_a_session_changed_elsewhere_since_it_was_loaded_is_a_conflict(
 
 
 async def test_outside_invocations_each_task_has_loaded_for_itself(repository: InMemorySessionRepository) -> None:
-    store = SessionStore(lambda: repository, TaskVersions())
+    store = store_on(repository, TaskUses())
 
     async def turn() -> None:
         await store.load_session_state("s")
@@ -111,20 +123,17 @@ async def test_outside_invocations_each_task_has_loaded_for_itself(repository: I
     assert [type(result) for result in results] == [type(None), SessionConflictError]
 
 
-async def test_after_a_save_that_was_cancelled_the_session_is_to_be_loaded_again(
-    repository: InMemorySessionRepository,
-) -> None:
+async def test_after_a_save_that_was_cancelled_the_session_is_to_be_loaded_again() -> None:
     saved = asyncio.Event()
 
     class Slow(InMemorySessionRepository):
-        async def save(self, session_id: str, modules: Any, *, expected_version: int) -> int:
-            version = await repository.save(session_id, modules, expected_version=expected_version)
+        async def save(self, *args: Any, **kwargs: Any) -> Revision:
+            revision = await super().save(*args, **kwargs)
             saved.set()
             await asyncio.Event().wait()
-            return version
+            return revision
 
-    versions: dict[str, int] = {}
-    store = SessionStore(lambda: Slow(), lambda: versions)
+    store = store_on(Slow())
     await store.load_session_state("s")
     saving = asyncio.create_task(store.save_session_state("s", a=Module(1)))
     await saved.wait()
@@ -132,7 +141,7 @@ async def test_after_a_save_that_was_cancelled_the_session_is_to_be_loaded_again
     with pytest.raises(asyncio.CancelledError):
         await saving
     with pytest.raises(SessionConflictError, match="was not loaded here"):
-        await SessionStore(lambda: repository, lambda: versions).save_session_state("s", a=Module(2))
+        await store.save_session_state("s", a=Module(2))
 
 
 class Colour(enum.StrEnum):

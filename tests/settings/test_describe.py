@@ -114,8 +114,8 @@ def test_the_command_leaves_problems_to_its_caller(project: Project) -> None:
             id="server",
         ),
         pytest.param(
-            "session: {on_conflict: replace, ttl: 5, auto_save: true}",
-            ["session.ttl", "session.auto_save", "session.on_conflict"],
+            "session: {on_conflict: replace, ttl: 5, auto_save: true, lease_ttl: 3}",
+            [],
             id="session",
         ),
         pytest.param(

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import cast
@@ -18,8 +18,7 @@ from agentscope_adapters.storage.migrations import upgrade_schema
 from agentscope_adapters.storage.repository import open_repository
 from postgres import PostgresServer
 from postgres import postgres_server as running_postgres
-
-OpenStore = Callable[[], AbstractAsyncContextManager[SessionRepository]]
+from storage.helpers import OpenStore
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +75,8 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
 
         return open_memory
     if request.param == "sqlite":
-        settings = SessionSettings()
+        # A commit that waits for the disk takes long, and the tests have many.
+        settings = SessionSettings(durability="normal")
     else:
         url = cast(str, request.getfixturevalue("migrated_postgres_url"))
         settings = SessionSettings(url=SecretStr(url))
@@ -85,6 +85,13 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
 
 @pytest.fixture
 async def repository(open_store: OpenStore) -> AsyncGenerator[SessionRepository]:
+    async with open_store() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other(open_store: OpenStore) -> AsyncGenerator[SessionRepository]:
+    """A second repository on the store of ``repository``."""
     async with open_store() as opened:
         yield opened
 

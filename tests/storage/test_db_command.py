@@ -33,7 +33,8 @@ def test_a_schema_is_missing_then_upgraded_then_current(project: Path) -> None:
     assert agentscope_db("current", str(project)).output == "none\n"
     missing = agentscope_db("check", str(project))
     assert missing.exit_code == 1
-    assert missing.stderr.endswith("the schema is none and this program needs 0001; run: agentscope db upgrade\n")
+    needs = f"the schema is none and this program needs {NEEDED}; run: agentscope db upgrade\n"
+    assert missing.stderr.endswith(needs)
 
     upgraded = agentscope_db("upgrade", str(project))
     assert upgraded.exit_code == 0

@@ -18,8 +18,15 @@ from agentscope.runtime.settings import SessionSettings
 from agentscope_adapters.storage import _schema as schema
 from agentscope_adapters.storage import migrations
 from agentscope_adapters.storage._database import find_database
-from agentscope_adapters.storage.migrations import SchemaState, read_schema, scripts_configuration, upgrade_schema
+from agentscope_adapters.storage.migrations import (
+    SchemaState,
+    downgrade_schema,
+    read_schema,
+    scripts_configuration,
+    upgrade_schema,
+)
 from agentscope_adapters.storage.repository import open_repository
+from storage.helpers import put, save
 
 PACKAGE = Path(migrations.__file__).parent
 NEEDED = schema.REVISIONS[-1]
@@ -41,13 +48,17 @@ import asyncio, sys
 from pathlib import Path
 from pydantic import SecretStr
 from agentscope.runtime.settings import SessionSettings
+from agentscope.session import Claim, ModuleChange, ModuleHead
 from agentscope_adapters.storage.repository import open_repository
 print("ready", flush=True)
 input()
 async def main():
     async with open_repository(SessionSettings(url=SecretStr(sys.argv[1])), Path.cwd()) as repository:
-        await repository.save("s", {"memory": "1"}, expected_version=0)
+        lease = await repository.take_lease(Claim("s", "one"), 15, waits=True)
+        await repository.save(lease, {"memory": ModuleChange(ModuleHead("1"))}, expected=lease.revision)
         await repository.load("s")
+        with repository.watch("s") as pause:
+            await pause(0)
 asyncio.run(main())
 for name in ("alembic", "asyncpg", "sqlalchemy.ext.asyncio", "sqlalchemy.orm"):
     if name in sys.modules:
@@ -73,7 +84,7 @@ async def test_an_upgrade_of_an_empty_database_makes_the_schema(settings: Sessio
 async def test_an_upgrade_of_a_current_schema_does_nothing(settings: SessionSettings, tmp_path: Path) -> None:
     await upgrade_schema(settings, tmp_path)
     async with open_repository(settings, tmp_path) as repository:
-        await repository.save("s", {"memory": "1"}, expected_version=0)
+        await save(repository, plan=put())
 
     assert (await upgrade_schema(settings, tmp_path)).is_current
     async with open_repository(settings, tmp_path) as repository:
@@ -99,7 +110,7 @@ async def test_the_scripts_make_the_tables_that_the_code_describes(settings: Ses
 
     def constraints(connection: Connection) -> list[object]:
         found = inspect(connection)
-        tables = ("sessions", "session_modules")
+        tables = ("sessions", "session_modules", "session_items", "session_leases")
         return [
             *(found.get_pk_constraint(table)["name"] for table in tables),
             *(key["name"] for table in tables for key in found.get_foreign_keys(table)),
@@ -111,7 +122,10 @@ async def test_the_scripts_make_the_tables_that_the_code_describes(settings: Ses
         assert await database.read(constraints) == [
             "sessions_pkey",
             "session_modules_pkey",
+            "session_items_pkey",
+            "session_leases_pkey",
             "session_modules_session_id_fkey",
+            "session_items_session_id_fkey",
         ]
     finally:
         await database.close()
@@ -136,13 +150,12 @@ async def test_a_missing_schema_is_refused_with_the_command_when_migrating_is_of
 
 
 async def test_an_older_schema_is_refused_with_the_command_when_migrating_is_off(
-    settings: SessionSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: SessionSettings, tmp_path: Path
 ) -> None:
     await upgrade_schema(settings, tmp_path)
-    # There is only one revision so far: pretend that the program has moved on.
-    monkeypatch.setattr(migrations, "REVISIONS", (*schema.REVISIONS, "9999"))
+    await downgrade_schema(settings, tmp_path, "0001")
 
-    with pytest.raises(SchemaError, match=f"the schema is {NEEDED} .* needs 9999; run: agentscope db upgrade$"):
+    with pytest.raises(SchemaError, match=f"the schema is 0001 .* needs {NEEDED}; run: agentscope db upgrade$"):
         async with open_repository(settings.model_copy(update={"auto_migrate": False}), tmp_path):
             pytest.fail("opened")
 

@@ -1,26 +1,30 @@
 """What is Postgres's own: connections that break, and servers that refuse."""
 
 import asyncio
+import os
+import signal
 import socket
 import threading
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 
-from agentscope.errors import UserError
+from agentscope.errors import SessionConflictError, SessionStoreError, UserError
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import StoredSession
+from agentscope.session import NEVER_SAVED, SessionRepository
 from agentscope_adapters.storage import postgres
 from agentscope_adapters.storage._database import find_database
 from agentscope_adapters.storage._location import PostgresLocation
-from agentscope_adapters.storage.repository import open_repository
+from agentscope_adapters.storage.migrations import upgrade_schema
+from agentscope_adapters.storage.repository import SqlSessionRepository, open_repository
 from postgres import PostgresServer, describe_postgres, find_binaries, find_wheel
 from postgres import postgres_server as postgres_server_of
+from storage.helpers import Module, append, contents, items, put, put_list, save, take
 
 
 def settings_for(url: str, *, auto_migrate: bool | None = True) -> SessionSettings:
@@ -44,12 +48,65 @@ async def test_the_next_call_after_a_restart_of_the_server_works(
 ) -> None:
     async with open_repository(settings_for(postgres_url), tmp_path) as repository:
         # Several connections in the pool, all of which break.
-        await asyncio.gather(*(repository.save(f"s{n}", {}, expected_version=0) for n in range(5)))
+        await asyncio.gather(*(save(repository, f"s{n}", plan=put()) for n in range(5)))
 
         await asyncio.to_thread(postgres_server.restart, "fast" if mode == "fast" else "immediate")
 
-        assert await repository.save("s0", {"memory": "1"}, expected_version=1) == 2
-        assert await asyncio.gather(*(repository.load(f"s{n}") for n in range(1, 5))) == [StoredSession(1, {})] * 4
+        assert (await save(repository, "s0", plan=put("1"))).version == 2
+        loads = (contents(repository, f"s{n}") for n in range(1, 5))
+        assert await asyncio.gather(*loads) == [{"plan": Module("{}", {})}] * 4
+        async with repository.snapshot() as reader:
+            assert await reader.count_sessions() == 5
+
+
+async def test_a_snapshot_after_a_restart_of_the_server_works(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    async with open_repository(settings_for(postgres_url), tmp_path) as repository:
+        await save(repository)
+        await asyncio.to_thread(postgres_server.restart, "immediate")
+
+        async with repository.snapshot() as reader:
+            assert await reader.count_sessions() == 1
+
+
+async def test_no_turn_is_lost_or_doubled_while_the_server_crashes_and_starts_again(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    saved: dict[str, list[str]] = {f"s{n}": [] for n in range(6)}
+    unknown: dict[str, set[str]] = {name: set() for name in saved}
+    restarted = asyncio.Event()
+
+    async def turns(repository: SessionRepository, name: str) -> None:
+        for number in count():
+            try:
+                lease = await take(repository, name, f"{name} {number}", ttl=2)
+                start = len(await items(repository, name))
+                change = append(start, f'"{number}"') if lease.revision.version else put_list([f'"{number}"'])
+                unknown[name].add(f'"{number}"')
+                await repository.save(lease, {"memory": change}, expected=lease.revision)
+            except (SessionStoreError, SessionConflictError, AssertionError):
+                # The server was away, or the lease is gone with its crash, or is still that of an earlier attempt.
+                await asyncio.sleep(0.05)
+            else:
+                saved[name].append(f'"{number}"')
+                await asyncio.gather(repository.release_leases([lease.claim]), return_exceptions=True)
+                if restarted.is_set():
+                    return
+
+    async with open_repository(settings_for(postgres_url), tmp_path) as repository:
+        working = [asyncio.create_task(turns(repository, name)) for name in saved]
+        for _ in range(2):
+            await asyncio.wait(working, timeout=0.3)
+            await asyncio.to_thread(postgres_server.restart, "immediate")
+        restarted.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*working)
+
+        for name, acknowledged in saved.items():
+            there = await items(repository, name)
+            assert len(set(there)) == len(there)
+            assert set(acknowledged) <= set(there) <= unknown[name]
 
 
 async def test_a_call_while_the_server_is_down_fails_and_later_ones_work(
@@ -58,13 +115,46 @@ async def test_a_call_while_the_server_is_down_fails_and_later_ones_work(
     async with open_repository(settings_for(postgres_url), tmp_path) as repository:
         await asyncio.to_thread(postgres_server.stop)
         try:
-            with pytest.raises((OSError, DBAPIError)) as caught:
+            with pytest.raises(SessionStoreError) as caught:
                 await repository.ping()
+            with pytest.raises(SessionStoreError):
+                async with repository.snapshot():
+                    pytest.fail("opened")
         finally:
             await asyncio.to_thread(postgres_server.start)
 
-        assert postgres_server.password not in str(caught.value)
+        begin = f"the session store postgresql://agentscope@127.0.0.1:{postgres_server.port}/"
+        assert str(caught.value).startswith(begin)
+        assert str(caught.value).endswith("check the address, and that the server runs and accepts connections")
+        assert_hidden(caught.value, postgres_server.password)
         await repository.ping()
+
+
+async def test_a_server_that_hangs_holds_up_nobody_for_ever(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "COMMAND_SECONDS", 0.5)
+
+    def pid(connection: Connection) -> int:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    database = postgres.PostgresDatabase(PostgresLocation(postgres_url, "the label"))
+    try:
+        await upgrade_schema(settings_for(postgres_url), tmp_path)
+        repository = SqlSessionRepository(database)
+        lease = await take(repository)
+        frozen = [await database.read(pid)]
+        os.kill(frozen[0], signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                with pytest.raises(SessionStoreError, match=r"^the session store the label: no answer in time; check"):
+                    await repository.save(lease, {"plan": put()}, expected=NEVER_SAVED)
+                # By another connection.
+                await repository.save(lease, {"plan": put()}, expected=NEVER_SAVED)
+        finally:
+            os.kill(frozen[0], signal.SIGCONT)
+    finally:
+        await database.close()
 
 
 async def test_every_option_of_libpq_is_understood(postgres_url: str, tmp_path: Path) -> None:
@@ -90,6 +180,10 @@ async def test_closing_leaves_no_connection(
 
     async with open_repository(settings_for(f"{postgres_url}?application_name=counted"), tmp_path) as repository:
         await asyncio.gather(*(repository.ping() for _ in range(5)))
+        with repository.watch("s") as pause:
+            await pause(0)
+        async with repository.snapshot() as reader:
+            await reader.count_sessions()
 
     database = find_database(settings_for(postgres_server.url()), tmp_path)
     try:
@@ -108,10 +202,30 @@ async def test_an_error_does_not_show_the_state(postgres_url: str, tmp_path: Pat
             await database.write(lambda connection: connection.execute(text("DROP TABLE session_modules")).close())
         finally:
             await database.close()
-        with pytest.raises(DBAPIError) as caught:
-            await repository.save("s", {"memory": '"private"'}, expected_version=0)
+        with pytest.raises(SessionStoreError) as caught:
+            await save(repository, plan=put('"private"'))
 
+    assert str(caught.value).endswith('relation "session_modules" does not exist; see the server\'s log')
+    assert_hidden(caught.value, "private")
+
+
+async def test_an_error_does_not_show_the_row_that_the_server_quotes(postgres_url: str, tmp_path: Path) -> None:
+    async with open_repository(settings_for(postgres_url), tmp_path) as repository:
+        revision = await save(repository, memory=put_list(["1"]))
+        lease = await take(repository)
+        with pytest.raises(SessionStoreError, match="duplicate key value violates unique constraint") as caught:
+            await repository.save(lease, {"memory": append(0, '"private"')}, expected=revision)
+
+    assert "session_id" not in str(caught.value)
     assert "private" not in str(caught.value)
+
+
+def assert_hidden(error: BaseException | None, secret: str) -> None:
+    """Neither the error's text nor those of its causes hold the secret."""
+    while error is not None:
+        assert secret not in str(error)
+        assert quote(secret) not in str(error)
+        error = error.__cause__ or error.__context__
 
 
 async def refusal(url: str, tmp_path: Path) -> UserError:
@@ -119,11 +233,7 @@ async def refusal(url: str, tmp_path: Path) -> UserError:
     with pytest.raises(UserError) as caught:
         async with open_repository(settings_for(url), tmp_path):
             pytest.fail("opened")
-    error: BaseException | None = caught.value
-    while error is not None:
-        assert "s%cret" not in str(error)
-        assert quote("s%cret") not in str(error)
-        error = error.__cause__ or error.__context__
+    assert_hidden(caught.value, "s%cret")
     return caught.value
 
 

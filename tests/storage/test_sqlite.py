@@ -5,19 +5,34 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from agentscope.errors import UserError
+from agentscope.errors import SessionStoreError, UserError
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import StoredSession
+from agentscope.session import NEVER_SAVED, SessionReader
+from agentscope_adapters.storage import _sqlite_connections
 from agentscope_adapters.storage._database import find_database
 from agentscope_adapters.storage.repository import open_repository
+from storage.helpers import LIST, Module, contents, pages_of, put, put_list, save, take
+
+
+def execute(connection: Connection, statement: str) -> object:
+    """The first value that a statement gives."""
+    return connection.execute(text(statement)).scalar()
+
+
+async def version_of(reader: SessionReader) -> int:
+    """The version of the session."""
+    stored = await reader.load("s")
+    assert stored is not None
+    return stored.revision.version
 
 
 def no_thread_is_left() -> bool:
@@ -30,7 +45,7 @@ def no_thread_is_left() -> bool:
 
 async def test_the_default_file_is_in_a_folder_that_git_ignores(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
-        await repository.save("s", {}, expected_version=0)
+        await save(repository)
 
     assert (tmp_path / ".agentscope" / "sessions.db").is_file()
     assert (tmp_path / ".agentscope" / ".gitignore").read_text() == "*\n"
@@ -38,16 +53,18 @@ async def test_the_default_file_is_in_a_folder_that_git_ignores(tmp_path: Path) 
 
 async def test_a_session_outlives_the_program(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
-        await repository.save("s", {"memory": "1"}, expected_version=0)
+        await save(repository, memory=put_list(["1"]))
 
     async with open_repository(SessionSettings(), tmp_path) as repository:
-        assert await repository.load("s") == StoredSession(1, {"memory": "1"})
+        assert await contents(repository) == {"memory": Module("{}", {LIST: ["1"]})}
 
 
 async def test_closing_leaves_no_thread_and_no_journal(tmp_path: Path) -> None:
     settings = SessionSettings(url=SecretStr("sqlite:///sessions.db"))
     async with open_repository(settings, tmp_path) as repository:
-        await repository.save("s", {}, expected_version=0)
+        await save(repository)
+        async with repository.snapshot() as reader:
+            await reader.count_sessions()
 
     assert no_thread_is_left()
     assert os.listdir(tmp_path) == ["sessions.db"]
@@ -70,70 +87,114 @@ async def test_connections_have_the_pragmas_of_the_settings(
         await database.close()
 
 
-async def test_modules_belong_to_a_session_and_go_with_it(tmp_path: Path) -> None:
+async def test_modules_and_items_belong_to_a_session_and_go_with_it(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
-        await repository.save("s", {"memory": "1"}, expected_version=0)
+        await save(repository, memory=put_list(["1"]))
         database = find_database(SessionSettings(), tmp_path)
         try:
-            with pytest.raises(IntegrityError):
-                await database.write(
-                    lambda connection: connection.exec_driver_sql("INSERT INTO session_modules VALUES ('x', 'm', '1')")
-                )
-            await database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sessions").close())
-            left = await database.read(
-                lambda connection: connection.exec_driver_sql("SELECT * FROM session_modules").all()
-            )
+            for table, columns in (
+                ("session_modules", "(session_id, name, state) VALUES ('x', 'm', '1')"),
+                ("session_items", "VALUES ('x', 'm', '/p', 0, 1, '1')"),
+            ):
+                with pytest.raises(IntegrityError):
+                    await database.write(partial(execute, statement=f"INSERT INTO {table} {columns}"))
+                assert await database.read(partial(execute, statement=f"SELECT count(*) FROM {table}")) == 1
+            await database.write(partial(execute, statement="DELETE FROM sessions RETURNING 1"))
+            for table in ("session_modules", "session_items"):
+                assert await database.read(partial(execute, statement=f"SELECT count(*) FROM {table}")) == 0
         finally:
             await database.close()
-        assert left == []
         assert await repository.load("s") is None
 
 
 async def test_a_load_does_not_wait_for_another_programs_save(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
-        await repository.save("s", {"memory": "1"}, expected_version=0)
+        await save(repository, plan=put("1"))
         with closing(sqlite3.connect(tmp_path / ".agentscope" / "sessions.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("UPDATE sessions SET version = 7")
             async with asyncio.timeout(5):
-                assert await repository.load("s") == StoredSession(1, {"memory": "1"})
-            other.execute("COMMIT")
-        assert await repository.load("s", []) == StoredSession(7, {})
+                assert await version_of(repository) == 1
+                async with repository.snapshot() as reader:
+                    assert await version_of(reader) == 1
+                    other.execute("COMMIT")
+                    assert await version_of(reader) == 1
+        assert await version_of(repository) == 7
 
 
 async def test_a_save_waits_for_another_programs_save(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
         with closing(sqlite3.connect(tmp_path / ".agentscope" / "sessions.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            saving = asyncio.create_task(repository.save("s", {}, expected_version=0))
+            saving = asyncio.create_task(save(repository))
             done, _ = await asyncio.wait([saving], timeout=0.1)
             assert not done
             other.execute("COMMIT")
-            assert await saving == 1
+            assert (await saving).version == 1
 
 
 async def test_a_save_whose_caller_was_cancelled_is_finished_before_closing(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
+        lease = await take(repository)
         with closing(sqlite3.connect(tmp_path / ".agentscope" / "sessions.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            saving = asyncio.create_task(repository.save("s", {"memory": "1"}, expected_version=0))
+            saving = asyncio.create_task(repository.save(lease, {"plan": put("1")}, expected=NEVER_SAVED))
             await asyncio.wait([saving], timeout=0.1)
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
             other.execute("COMMIT")
 
     async with open_repository(SessionSettings(), tmp_path) as repository:
-        assert await repository.load("s") == StoredSession(1, {"memory": "1"})
+        assert await contents(repository) == {"plan": Module("1", {})}
 
 
 async def test_an_error_does_not_show_the_state(tmp_path: Path) -> None:
     async with open_repository(SessionSettings(), tmp_path) as repository:
+        lease = await take(repository)
         with closing(sqlite3.connect(tmp_path / ".agentscope" / "sessions.db")) as other:
             other.execute("DROP TABLE session_modules")
-        with pytest.raises(OperationalError) as caught:
-            await repository.save("s", {"memory": '"private"'}, expected_version=0)
+        with pytest.raises(SessionStoreError) as caught:
+            await repository.save(lease, {"memory": put('"private"')}, expected=NEVER_SAVED)
 
-    assert "private" not in str(caught.value)
+    assert str(caught.value) == (
+        "the session store .agentscope/sessions.db: no such table: session_modules; see that the file is whole"
+    )
+    assert isinstance(caught.value.__cause__, OperationalError)
+    assert "private" not in str(caught.value.__cause__)
+
+
+async def test_a_file_that_is_locked_for_long_is_an_error_and_the_next_call_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sqlite_connections, "BUSY_SECONDS", 0.05)
+    async with open_repository(SessionSettings(), tmp_path) as repository:
+        await save(repository, plan=put())
+        lease, session = await take(repository), await repository.load("s")
+        assert session is not None
+        with closing(sqlite3.connect(tmp_path / ".agentscope" / "sessions.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(SessionStoreError, match=r"sessions\.db: database is locked; another program has been"):
+                await repository.save(lease, {"plan": put("1")}, expected=lease.revision)
+            with pytest.raises(SessionStoreError, match="database is locked"):
+                await repository.restore(lease, session, pages_of())
+            other.execute("COMMIT")
+        await repository.save(lease, {"plan": put("2")}, expected=lease.revision)
+
+
+async def test_a_lease_waits_for_no_disk_and_a_save_does(tmp_path: Path) -> None:
+    settings = SessionSettings(url=SecretStr("sqlite:///sessions.db"), durability="full")
+    database = find_database(settings, tmp_path)
+    synchronous = partial(execute, statement="PRAGMA synchronous")
+
+    try:
+        assert await database.lease(synchronous) == 1
+        assert await database.write(synchronous, lasts=False) == 1
+        assert await database.write(synchronous) == 2
+        with pytest.raises(OperationalError):
+            await database.lease(partial(execute, statement="SELECT nothing"))
+        assert await database.write(synchronous) == 2
+    finally:
+        await database.close()
 
 
 @pytest.mark.parametrize(

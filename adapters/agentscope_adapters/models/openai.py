@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
-from uuid import uuid4
 
 from openai import (
     APIConnectionError,
@@ -20,7 +19,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
 
-from agentscope.message import ContentBlock, Msg, ToolUseBlock
+from agentscope.message import ContentBlock, Msg, ToolUseBlock, new_id
 from agentscope.model import ChatChunk, ChatUsage, ModelConnectionError, ModelError, StopReason, ToolChoice, ToolSchema
 from agentscope.runtime.settings import ModelSettings
 from agentscope_adapters.models._client_arguments import client_arguments
@@ -117,7 +116,7 @@ class _ToolCall:
 
     def block(self) -> ToolUseBlock:
         # Some vendors give their calls no id; an answer has to name the call that it is for.
-        return tool_use(self.id or f"call_{uuid4().hex}", self.name, "".join(self.arguments))
+        return tool_use(self.id or f"call_{new_id()}", self.name, "".join(self.arguments))
 
 
 class _Answer:

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from agentscope.runtime.settings import SessionSettings
+from agentscope.session import Pause
+from agentscope_adapters.storage._dialect import Dialect
 from agentscope_adapters.storage._location import SqliteLocation, locate
 
-if TYPE_CHECKING:
-    from agentscope_adapters.storage._transactions import DialectInsert
-
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the database did not do what it was asked to: ``reason`` holds no password and no parameter.
+
+    ``passes`` says that the same may work a moment later.
+    """
+
+    reason: str
+    remedy: str
+    passes: bool
+
+
+class Runner(Protocol):
+    """Runs a synchronous function of a connection, and returns what it returns."""
+
+    async def __call__(self, transaction: Callable[[Connection], _T], /) -> _T: ...
+
+
+class Transaction(Runner, Protocol):
+    """Runs functions in one transaction."""
+
+    async def commit(self) -> None:
+        """Make what they did last."""
+        ...
 
 
 class Database(Protocol):
@@ -30,8 +56,8 @@ class Database(Protocol):
         ...
 
     @property
-    def insert(self) -> DialectInsert:
-        """The dialect's ``insert``, which has ``on_conflict_do_update``."""
+    def dialect(self) -> Dialect:
+        """What the statements need to know of it."""
         ...
 
     @property
@@ -47,12 +73,34 @@ class Database(Protocol):
         """Run a function that changes nothing. On Postgres each of its statements sees the moment it runs in."""
         ...
 
-    async def write(self, transaction: Callable[[Connection], _T]) -> _T:
-        """Run a function that may change rows."""
+    async def write(self, transaction: Callable[[Connection], _T], *, lasts: bool = True) -> _T:
+        """Run a function that may change rows. Without ``lasts`` a power cut may undo what it did."""
+        ...
+
+    async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
+        """Run a function that changes leases alone; a power cut may undo what it did.
+
+        On Postgres each of its statements is a transaction of its own.
+        """
+        ...
+
+    def transaction(self, *, writes: bool) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction on a connection of its own. It is rolled back when it is left, unless it was committed.
+
+        One that does not write sees the moment of its begin all along, and holds nobody up.
+        """
         ...
 
     async def migrate(self, transaction: Callable[[Connection], _T]) -> _T:
         """Run a function that may change the schema, in a thread. Migrations of one database take turns."""
+        ...
+
+    def watch(self, session_id: str) -> AbstractContextManager[Pause]:
+        """See ``SessionRepository.watch``."""
+        ...
+
+    def failure(self, error: BaseException) -> Failure | None:
+        """What an error means; None when it is not the database's."""
         ...
 
     def explaining(self) -> AbstractContextManager[None]:

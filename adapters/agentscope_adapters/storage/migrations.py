@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select
 
-from agentscope.errors import SchemaError
+from agentscope.errors import SchemaError, UserError
 from agentscope.runtime.settings import SessionSettings
 from agentscope_adapters.storage._database import Database, find_database
 from agentscope_adapters.storage._schema import REVISIONS
@@ -74,6 +74,25 @@ async def upgrade_schema(settings: SessionSettings, project: Path) -> SchemaStat
         return await _upgrade(database)
 
 
+async def downgrade_schema(settings: SessionSettings, project: Path, revision: str) -> SchemaState:
+    """Take the schema back to an older revision, without loss, and return the state it was in before.
+
+    For the way back to an older program; those of this one must not run meanwhile. All of it lands or none of it.
+    Raises ``UserError`` for a revision that is unknown, or newer than the database's, and when the database can't be
+    used; ``SchemaError`` for a schema that a newer program wrote.
+    """
+    if revision not in REVISIONS:
+        raise UserError(f"there is no schema {revision}; this program knows {', '.join(REVISIONS)}")
+    async with _opened(settings, project) as database:
+        if not await database.exists():
+            raise _nothing_older(SchemaState(database.label, found=None, needed=REVISIONS[-1]), revision)
+        with database.explaining():
+            before = await database.migrate(lambda connection: _run_downgrade(connection, database.label, revision))
+        if before.found != revision:
+            logger.info("%s: schema %s -> %s", before.database, before.found, revision)
+        return before
+
+
 async def require_schema(database: Database, auto_migrate: bool | None) -> None:
     """Return when the schema is current; bring it there when ``auto_migrate`` says so, else raise ``SchemaError``.
 
@@ -122,7 +141,7 @@ def _state(connection: Connection, label: str) -> SchemaState:
 
 async def _upgrade(database: Database) -> SchemaState:
     with database.explaining():
-        before = await database.migrate(lambda connection: _run_scripts(connection, database.label))
+        before = await database.migrate(lambda connection: _run_upgrade(connection, database.label))
     if not before.is_current:
         # Making a database is part of every project's first start, changing one is an event.
         level = logging.INFO if before.found else logging.DEBUG
@@ -130,17 +149,39 @@ async def _upgrade(database: Database) -> SchemaState:
     return before
 
 
-def _run_scripts(connection: Connection, label: str) -> SchemaState:
+def _run_upgrade(connection: Connection, label: str) -> SchemaState:
     # Read here, behind the lock: another process may just have done the work.
     before = _state(connection, label)
     if before.is_unknown:
         raise before.error()
     if not before.is_current:
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config(scripts_configuration(Path(__file__).parent))
-        config.attributes["connection"] = connection
-        with _ALEMBIC:
-            command.upgrade(config, before.needed)
+        _run_scripts(connection, before.needed, down=False)
     return before
+
+
+def _run_downgrade(connection: Connection, label: str, revision: str) -> SchemaState:
+    before = _state(connection, label)
+    if before.is_unknown:
+        raise before.error()
+    if before.found is None or REVISIONS.index(revision) > REVISIONS.index(before.found):
+        raise _nothing_older(before, revision)
+    if before.found != revision:
+        _run_scripts(connection, revision, down=True)
+    return before
+
+
+def _run_scripts(connection: Connection, revision: str, *, down: bool) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(scripts_configuration(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    with _ALEMBIC:
+        (command.downgrade if down else command.upgrade)(config, revision)
+
+
+def _nothing_older(state: SchemaState, revision: str) -> UserError:
+    return UserError(
+        f"{state.database}: the schema is {state.found or 'none'}, which is older than {revision}; "
+        "to bring it up to date, run: agentscope db upgrade"
+    )

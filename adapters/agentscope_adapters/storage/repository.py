@@ -1,43 +1,134 @@
 """Sessions in a database: the repository, and opening it."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import select, true
+from sqlalchemy import Connection, select, true
 
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import SessionRepository, StoredSession
-from agentscope_adapters.storage._database import Database, find_database
-from agentscope_adapters.storage._transactions import SaveSession, load_session
+from agentscope.session import (
+    Claim,
+    ItemPage,
+    Lease,
+    ModuleChange,
+    Pause,
+    Revision,
+    SessionReader,
+    SessionRepository,
+    StoredSession,
+)
+from agentscope_adapters.storage._database import Database, Transaction, find_database
+from agentscope_adapters.storage._leases import LeaseStatements
+from agentscope_adapters.storage._pruning import Pruning
+from agentscope_adapters.storage._reading import SqlSessionReader
+from agentscope_adapters.storage._restoring import Restore
+from agentscope_adapters.storage._retries import Retries
+from agentscope_adapters.storage._saving import Delete, Save, SaveStatements
 from agentscope_adapters.storage.migrations import require_schema
 
+_T = TypeVar("_T")
 
-class SqlSessionRepository:
+
+class SqlSessionRepository(SqlSessionReader):
     """Sessions in a database whose schema is current."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(self._read)
         self._database = database
-        self._save = SaveSession(database.insert)
+        self._retries = Retries(database)
+        self._leases = LeaseStatements(database.dialect)
+        self._saves = SaveStatements(database.dialect)
+        self._pruning = Pruning(database.dialect)
         self.label = database.label
         """The database's URL or file, without a password."""
 
     def __repr__(self) -> str:
         return f"SqlSessionRepository({self.label})"
 
-    async def load(self, session_id: str, names: Collection[str] | None = None) -> StoredSession | None:
-        """See ``SessionRepository.load``."""
-        return await self._database.read(lambda connection: load_session(connection, session_id, names))
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[SessionReader]:
+        """See ``SessionRepository.snapshot``."""
+        async with self._transaction(writes=False) as transaction:
+            yield SqlSessionReader(self._retries.explained(transaction))
 
-    async def save(self, session_id: str, modules: Mapping[str, str], *, expected_version: int) -> int:
-        """See ``SessionRepository.save``."""
-        return await self._database.write(
-            lambda connection: self._save(connection, session_id, modules, expected_version)
+    async def take_lease(self, claim: Claim, ttl: float, *, waits: bool) -> Lease | None:
+        """See ``SessionRepository.take_lease``."""
+        return await self._retries(
+            lambda: self._database.lease(lambda connection: self._leases.take(connection, claim, ttl, waits=waits))
         )
+
+    async def renew_leases(self, claims: Collection[Claim], ttl: float) -> Collection[Claim]:
+        """See ``SessionRepository.renew_leases``."""
+        return await self._retries(
+            lambda: self._database.lease(lambda connection: self._leases.renew(connection, claims, ttl))
+        )
+
+    async def release_leases(self, claims: Collection[Claim]) -> None:
+        """See ``SessionRepository.release_leases``."""
+        left = await self._retries(
+            lambda: self._database.lease(lambda connection: self._leases.free(connection, claims))
+        )
+        if left:
+            await self._retries(
+                lambda: self._database.write(lambda connection: self._leases.release(connection, left), lasts=False)
+            )
+
+    def watch(self, session_id: str) -> AbstractContextManager[Pause]:
+        """See ``SessionRepository.watch``."""
+        return self._database.watch(session_id)
+
+    async def save(
+        self,
+        lease: Lease,
+        changes: Mapping[str, ModuleChange],
+        *,
+        expected: Revision,
+        saved_at: datetime | None = None,
+    ) -> Revision:
+        """See ``SessionRepository.save``."""
+        save = Save(self._saves, lease, changes, expected, (saved_at or datetime.now(UTC)).astimezone(UTC))
+        return await self._retries(lambda: self._database.write(save))
+
+    async def delete(self, lease: Lease) -> bool:
+        """See ``SessionRepository.delete``."""
+        delete = Delete(self._saves, lease)
+        return await self._retries(lambda: self._database.write(delete))
+
+    async def prune(self, before: datetime, *, limit: int = 100) -> int:
+        """See ``SessionRepository.prune``."""
+        time = before.astimezone(UTC)
+        return await self._retries(
+            lambda: self._database.write(lambda connection: self._pruning(connection, time, limit))
+        )
+
+    async def restore(self, lease: Lease, session: StoredSession, pages: AsyncIterator[ItemPage]) -> None:
+        """See ``SessionRepository.restore``."""
+        restore = Restore(self._database.dialect, lease, session)
+        async with self._transaction(writes=True) as transaction:
+            run = self._retries.explained(transaction)
+            await run(restore.begin)
+            async for page in pages:
+                await run(partial(restore.add, page=page))
+            await run(restore.finish)
+            with self._retries.explaining():
+                await transaction.commit()
 
     async def ping(self) -> None:
         """See ``SessionRepository.ping``."""
-        await self._database.read(lambda connection: connection.execute(select(true())).all())
+        await self._read(lambda connection: connection.execute(select(true())).all())
+
+    @asynccontextmanager
+    async def _transaction(self, *, writes: bool) -> AsyncGenerator[Transaction]:
+        async with AsyncExitStack() as stack:
+            # Only opening it is tried again: of what comes then nothing would be left.
+            yield await self._retries(lambda: stack.enter_async_context(self._database.transaction(writes=writes)))
+
+    async def _read(self, transaction: Callable[[Connection], _T], /) -> _T:
+        return await self._retries(lambda: self._database.read(transaction))
 
 
 @asynccontextmanager

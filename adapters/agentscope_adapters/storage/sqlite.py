@@ -1,64 +1,119 @@
 """SQLite: the synchronous engine on one connection, in a thread of its own. One hop to the thread a transaction."""
 
 import asyncio
-import os
 import sqlite3
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy import Connection, Double, Engine, NullPool, bindparam, func
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from agentscope.errors import UserError
+from agentscope.session import Pause
+from agentscope_adapters.storage._database import Failure, Transaction
+from agentscope_adapters.storage._dialect import Dialect
 from agentscope_adapters.storage._location import SqliteLocation
+from agentscope_adapters.storage._sqlite_connections import (
+    BUSY_SECONDS,
+    READING,
+    Durability,
+    create_folder,
+    make_engine,
+    set_synchronous,
+)
+from agentscope_adapters.storage._worker import Worker
 
 _T = TypeVar("_T")
 
-BUSY_SECONDS = 10.0
-"""How long to wait for another process's transaction."""
+_FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
 
-_READING = {"agentscope_begin": "BEGIN"}
 _UNWRITABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_FULL")
 _LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+
+def _tell_nobody(_connection: Connection, _session_ids: Collection[str]) -> None:
+    """Who waits on SQLite looks from time to time."""
 
 
 class SqliteDatabase:
     """See ``Database``. Not aiosqlite, which crosses threads for every statement, at a quarter of the speed."""
 
     migrates_by_itself = True
-    insert = staticmethod(insert)
+    dialect = Dialect(
+        insert=insert,
+        # Not SQLite's own 'now', which knows no microseconds. All its processes are on one machine, with one clock.
+        now=bindparam("clock", callable_=time.time, type_=Double),
+        greatest=func.max,
+        announce=_tell_nobody,
+    )
 
-    def __init__(self, location: SqliteLocation, *, durability: Literal["full", "normal"]) -> None:
+    def __init__(self, location: SqliteLocation, *, durability: Durability) -> None:
         self.label = location.label
         self._location = location
-        self._durability: Literal["full", "normal"] = durability
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentscope-sqlite")
+        self._durability: Durability = durability
+        self._thread = _thread()
 
     @cached_property
     def _engine(self) -> Engine:
         # Made in the thread: even that touches the file system.
-        return _engine(self._location.path, self._durability, foreign_keys=True)
+        return make_engine(self._location.path, self._durability)
+
+    @cached_property
+    def _own_engine(self) -> Engine:
+        # One for all of them, so that what it has compiled is there for the next.
+        return make_engine(self._location.path, self._durability, poolclass=NullPool)
 
     async def exists(self) -> bool:
         """See ``Database``."""
-        return await self._hop(self._location.path.exists)
+        return await self._thread(self._location.path.exists)
 
     async def read(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
-        return await self._hop(lambda: self._read(transaction))
+        return await self._thread(lambda: self._read(transaction))
 
-    async def write(self, transaction: Callable[[Connection], _T]) -> _T:
+    async def write(self, transaction: Callable[[Connection], _T], *, lasts: bool = True) -> _T:
         """See ``Database``."""
-        return await self._hop(lambda: self._write(transaction))
+        work = self._write if lasts or self._durability == "normal" else self._write_unsynced
+        return await self._thread(lambda: work(transaction))
+
+    async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
+        """See ``Database``."""
+        return await self.write(transaction, lasts=False)
+
+    @asynccontextmanager
+    async def transaction(self, *, writes: bool) -> AsyncGenerator[Transaction]:
+        """See ``Database``."""
+        thread = _thread()
+        opened = _OwnTransaction(thread)
+        try:
+            await thread(lambda: opened.begin(self._own_engine, writes=writes))
+            yield opened
+        finally:
+            await thread.aclose(opened.close)
 
     async def migrate(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
-        return await self._hop(lambda: self._migrate(transaction))
+        return await self._thread(lambda: self._migrate(transaction))
+
+    @contextmanager
+    def watch(self, session_id: str) -> Generator[Pause]:
+        """See ``Database``."""
+        yield lambda attempt: asyncio.sleep(min(_FIRST_PAUSE * 2 ** min(attempt, 10), _LONGEST_PAUSE))
+
+    def failure(self, error: BaseException) -> Failure | None:
+        """See ``Database``."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, sqlite3.Error | OSError):
+            return Failure(str(cause), _remedy(cause) or "see that the file is whole", _is_locked(cause))
+        if isinstance(cause, SQLAlchemyError):
+            # Its text may quote what was to be stored.
+            return Failure(type(cause).__name__, "see the log", passes=False)
+        return None
 
     @contextmanager
     def explaining(self) -> Generator[None]:
@@ -67,32 +122,36 @@ class SqliteDatabase:
             yield
         except (DBAPIError, sqlite3.Error, OSError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            raise UserError(f"session.url: {self._location.path}: {cause}; {_remedy(cause)}") from error
+            remedy = _remedy(cause) or "name another file, or move this one away"
+            raise UserError(f"session.url: {self._location.path}: {cause}; {remedy}") from error
 
     async def close(self) -> None:
         """See ``Database``."""
-        closed = self._thread.submit(lambda: self._engine.dispose())
-        # Without waiting: the thread first finishes what it was given, `closed` last, whatever happens to this task.
-        self._thread.shutdown(wait=False)
-        await asyncio.shield(asyncio.wrap_future(closed))
-
-    async def _hop(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        await self._thread.aclose(lambda: self._engine.dispose())
 
     def _read(self, transaction: Callable[[Connection], _T]) -> _T:
-        with self._engine.connect().execution_options(**_READING) as connection:
+        with self._engine.connect().execution_options(**READING) as connection:
             return transaction(connection)
 
     def _write(self, transaction: Callable[[Connection], _T]) -> _T:
         with self._engine.begin() as connection:
             return transaction(connection)
 
+    def _write_unsynced(self, transaction: Callable[[Connection], _T]) -> _T:
+        with self._engine.connect() as connection:
+            set_synchronous(connection, "normal")
+            try:
+                with connection.begin():
+                    return transaction(connection)
+            finally:
+                set_synchronous(connection, self._durability)
+
     def _migrate(self, transaction: Callable[[Connection], _T]) -> _T:
         if self._location.in_default_folder:
-            _create_folder(self._location.path.parent)
+            create_folder(self._location.path.parent)
         # To change a table alembic copies and drops it; with foreign keys on, that would delete what refers to it.
         # They can't be turned off inside a transaction, so migrations have a connection of their own.
-        engine = _engine(self._location.path, self._durability, foreign_keys=False)
+        engine = make_engine(self._location.path, self._durability, foreign_keys=False)
         try:
             with engine.begin() as connection:
                 return transaction(connection)
@@ -100,51 +159,49 @@ class SqliteDatabase:
             engine.dispose()
 
 
-def _engine(path: Path, durability: Literal["full", "normal"], *, foreign_keys: bool) -> Engine:
-    # In driver autocommit the transactions are those of the `begin` event below; else sqlite3 would begin its own,
-    # at the first write, when what was read before it may no longer be true.
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        poolclass=StaticPool,
-        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": True},
-        hide_parameters=True,
-    )
-
-    def configure(connection: sqlite3.Connection, _record: object) -> None:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={durability}")
-            connection.execute(f"PRAGMA foreign_keys={int(foreign_keys)}")
-            _require_writable(path)
-        except BaseException:
-            connection.close()
-            raise
-
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("agentscope_begin", "BEGIN IMMEDIATE"))
-
-    event.listen(engine, "connect", configure)
-    event.listen(engine, "begin", begin)
-    return engine
+def _thread() -> Worker:
+    """A thread for one connection: SQLite's are used where they were made."""
+    return Worker("agentscope-sqlite")
 
 
-def _create_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+class _OwnTransaction:
+    """See ``Transaction``. ``begin`` and ``close`` run in its thread."""
+
+    def __init__(self, thread: Worker) -> None:
+        self._thread = thread
+        self._connection: Connection | None = None
+
+    def begin(self, engine: Engine, *, writes: bool) -> None:
+        self._connection = engine.connect()
+        if not writes:
+            self._connection = self._connection.execution_options(**READING)
+        # SQLite sees the moment of the first read.
+        self._connection.exec_driver_sql("SELECT 1 FROM sessions LIMIT 1").close()
+
+    async def __call__(self, transaction: Callable[[Connection], _T], /) -> _T:
+        return await self._thread(lambda: transaction(self._opened))
+
+    async def commit(self) -> None:
+        await self._thread(lambda: self._opened.commit())
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def _opened(self) -> Connection:
+        assert self._connection is not None
+        return self._connection
 
 
-def _require_writable(path: Path) -> None:
-    # SQLite would open it for reading, and fail at the first save.
-    if not os.access(path, os.W_OK):
-        raise PermissionError("the file is read-only")
+def _is_locked(cause: BaseException) -> bool:
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(_LOCKED)
 
 
-def _remedy(cause: BaseException | None) -> str:
+def _remedy(cause: BaseException | None) -> str | None:
     name = str(getattr(cause, "sqlite_errorname", ""))
     if isinstance(cause, OSError) or name.startswith(_UNWRITABLE):
         return "make sure that its folder exists and that this user may write to both"
     if name.startswith(_LOCKED):
         return f"another program has been writing for more than {BUSY_SECONDS:g} seconds: stop it and try again"
-    return "name another file, or move this one away"
+    return None

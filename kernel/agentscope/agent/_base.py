@@ -1,13 +1,12 @@
 """``AgentBase``: what an agent of one's own derives from."""
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from agentscope.agent._hooks import Hooked
 from agentscope.agent._stream import AgentStream, current_channel
-from agentscope.message import Msg
+from agentscope.message import Msg, new_id
 from agentscope.module import RunningInvocation, current_invocation
 
 
@@ -43,7 +42,7 @@ class AgentBase(Hooked):
 
     def __init__(self) -> None:
         super().__init__()
-        self.id = os.urandom(12).hex()
+        self.id = new_id()
         self._replies = _Replies()
 
     async def reply(self, *args: Any, **kwargs: Any) -> Msg:

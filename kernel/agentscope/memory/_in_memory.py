@@ -7,6 +7,7 @@ from agentscope.errors import StateMismatchError
 from agentscope.memory._base import MemoryBase
 from agentscope.memory._history import Entry, History, Marks
 from agentscope.message import Msg
+from agentscope.module import TrackedList
 
 
 class InMemoryMemory(MemoryBase):
@@ -102,8 +103,15 @@ class InMemoryMemory(MemoryBase):
 
     def state_dict(self) -> dict[str, Any]:
         """The summary and the messages, in AgentScope v1's form: each as a pair of the message and its marks."""
-        content = [[msg.to_dict(), list(marks)] for msg, marks in self._history]
-        return {"_compressed_summary": self._compressed_summary, "content": content}
+        return {**self._without_history(super().state_dict()), "content": list(self._history.states())}
+
+    def tracked_state(self) -> dict[str, Any]:
+        """See ``Tracked``: the messages are a tracked list."""
+        return {**self._without_history(super().tracked_state()), "content": self._history.fork()}
+
+    def tracked_lists(self) -> dict[str, TrackedList]:
+        """See ``Tracked``."""
+        return {**super().tracked_lists(), "/content": self._history.fork()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Take over a state of this form, or of v1's older one, where ``content`` holds the messages alone.
@@ -112,28 +120,29 @@ class InMemoryMemory(MemoryBase):
         """
         if not isinstance(state_dict, Mapping) or (strict and "content" not in state_dict):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from a store
             raise StateMismatchError(type(self).__name__, "it has no 'content'")
-        if "content" not in state_dict:
-            return
-        content, summary = state_dict["content"], state_dict.get("_compressed_summary") or ""
-        if not isinstance(content, list) or not isinstance(summary, str):
-            raise StateMismatchError(type(self).__name__, "its 'content' is no list, or its summary no text")
-        entries = [self._entry(index, item) for index, item in enumerate(cast("list[object]", content))]
-        self._compressed_summary = summary
-        self._history = History(entries)
+        state = {"_compressed_summary": "", **state_dict}
+        if state["_compressed_summary"] is None:
+            state["_compressed_summary"] = ""
+        if "content" in state:
+            content: object = state.pop("content")
+            if not isinstance(content, History | list):
+                raise StateMismatchError(type(self).__name__, "its 'content' is no list")
+            states = cast("list[object]", content)
+            state["_history"] = content if isinstance(content, History) else History().spliced(0, states)
+        elif "_compressed_summary" not in state_dict:
+            del state["_compressed_summary"]
+        if not isinstance(state.get("_compressed_summary", ""), str):
+            raise StateMismatchError(type(self).__name__, "its summary is no text")
+        super().load_state_dict(state, strict)
+
+    def _without_history(self, state: dict[str, Any]) -> dict[str, Any]:
+        del state["_history"]
+        return state
 
     def _to_change(self) -> History:
         # Outside any session, while a runtime serves, this is where a change is refused.
         self._history = history = self._history
         return history
-
-    def _entry(self, index: int, item: object) -> Entry:
-        try:
-            if isinstance(item, Mapping):
-                return Msg.from_dict(cast("Mapping[str, Any]", item)).frozen(), ()
-            message, marks = cast("tuple[Mapping[str, Any], list[str]]", item)
-            return Msg.from_dict(message).frozen(), tuple(marks)
-        except (TypeError, ValueError, KeyError) as error:
-            raise StateMismatchError(type(self).__name__, f"content[{index}] is no message: {error!r}") from error
 
 
 def _marks(marks: object) -> Marks:

@@ -15,6 +15,7 @@ from agentscope.message._blocks import (
     VideoBlock,
 )
 from agentscope.message._frozen import FrozenDict, FrozenList
+from agentscope.message._ids import new_id
 from agentscope.message._msg import Msg, Role
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "ToolUseBlock",
     "URLSource",
     "VideoBlock",
+    "new_id",
 ]

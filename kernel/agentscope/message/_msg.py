@@ -1,6 +1,5 @@
 """``Msg``, the one thing that users, agents and models hand to each other."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from agentscope.message._blocks import (
     VideoBlock,
 )
 from agentscope.message._frozen import copied, frozen
+from agentscope.message._ids import new_id
 
 Role = Literal["user", "assistant", "system"]
 _ROLES = frozenset({"user", "assistant", "system"})
@@ -58,7 +58,7 @@ class Msg:
     def id(self) -> str:
         """What tells this message from every other."""
         if self._id is None:
-            self._id = os.urandom(12).hex()
+            self._id = new_id()
         return self._id
 
     @id.setter

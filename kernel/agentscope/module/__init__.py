@@ -11,7 +11,8 @@ from agentscope.module._scope import (
     current_invocation,
     current_runtime,
 )
-from agentscope.module._state_module import StateModule
+from agentscope.module._state_module import StateModule, child_modules
+from agentscope.module._tracked import Tracked, TrackedList, is_tracked_list, tracked_lists, tracked_state
 
 __all__ = [
     "Closable",
@@ -22,6 +23,12 @@ __all__ = [
     "SessionScope",
     "SessionScopes",
     "StateModule",
+    "Tracked",
+    "TrackedList",
+    "child_modules",
     "current_invocation",
     "current_runtime",
+    "is_tracked_list",
+    "tracked_lists",
+    "tracked_state",
 ]

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, NoneType
-from typing import Any, Final, NoReturn, Protocol, Self, SupportsIndex, cast, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, Self, SupportsIndex, cast
 
 from agentscope.errors import OutsideInvocationError
 
@@ -13,7 +13,6 @@ UNCHANGING: Final = frozenset(
 """Types whose values need no copy. A ``MappingProxyType`` is for maps that are replaced, never changed."""
 
 
-@runtime_checkable
 class Forkable(Protocol):
     """A value that knows a cheaper way to be copied than ``copy.deepcopy``."""
 
@@ -31,8 +30,9 @@ def fork(value: Any, memo: dict[int, Any] | None = None) -> Any:
     memo = Forking() if memo is None else memo
     if type(value) in UNCHANGING:
         return memo.get(id(value), value)
-    if isinstance(value, Forkable):
-        return value.fork()
+    # Not by `isinstance`, which takes five microseconds with a protocol.
+    if hasattr(cast("type[object]", type(value)), "fork"):
+        return cast("Forkable", value).fork()
     return copy.deepcopy(value, memo)
 
 

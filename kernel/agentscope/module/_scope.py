@@ -29,6 +29,10 @@ class RunningInvocation(Protocol):
         """The state of its session. Raises ``InvocationClosedError`` when the invocation has ended."""
         ...
 
+    def forget_state(self) -> None:
+        """Let go of all state of the session: it was deleted, and begins anew."""
+        ...
+
     def own(self, resource: Closable) -> None:
         """Close the resource when the invocation ends, unless it was disowned before."""
         ...
@@ -119,13 +123,17 @@ def state_of(module: object) -> ModuleState:
 
 
 class SessionScope:
-    """The state of all modules in one session. ``home`` is where it is kept."""
+    """The state of all modules in one session. ``home`` is where it is kept.
 
-    __slots__ = ("__weakref__", "_lock", "_touched", "home", "session_id")
+    ``stored`` is for the session store: what it knows of the stored session goes with the state that it is of.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_touched", "home", "session_id", "stored")
 
     def __init__(self, session_id: str, home: "SessionScopes") -> None:
         self.session_id = session_id
         self.home = home
+        self.stored: object = None
         self._touched: list[Cell] = []
         # Tools run in threads, several of one invocation at a time; a value's copy may look at another module.
         self._lock = RLock()
@@ -221,6 +229,17 @@ class SessionScopes:
             del self._running[scope.session_id]
             self._resident[scope.session_id] = scope
             self._evict()
+
+    def replace(self, scope: SessionScope) -> SessionScope:
+        """A scope without state, in the place of one that an invocation uses."""
+        with self._lock:
+            fresh = self._running[scope.session_id] = SessionScope(scope.session_id, self)
+        return fresh
+
+    def drop(self, session_id: str) -> bool:
+        """Let go of the state of a session that no invocation uses; False when there is none."""
+        with self._lock:
+            return self._resident.pop(session_id, None) is not None
 
     def __len__(self) -> int:
         return len(self._running) + len(self._resident)

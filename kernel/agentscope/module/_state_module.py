@@ -10,6 +10,7 @@ from agentscope.module._building import building, is_building
 from agentscope.module._copies import Forking, fork
 from agentscope.module._local import SessionLocal, localize
 from agentscope.module._scope import ModuleState, state_of
+from agentscope.module._tracked import TrackedList, tracked_lists, tracked_state
 from agentscope.module._twins import copies_of, fill
 
 _ABSENT: Final[Any] = object()
@@ -74,7 +75,22 @@ class StateModule:
 
     def state_dict(self) -> dict[str, Any]:
         """The state as JSON values: of each child module, and of each registered attribute, by attribute name."""
-        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in self._children}
+        return self._state(lambda child: child.state_dict())
+
+    def tracked_state(self) -> dict[str, Any]:
+        """``state_dict``, with the tracked lists of the child modules as they are. See ``Tracked``."""
+        return self._state(tracked_state)
+
+    def tracked_lists(self) -> dict[str, TrackedList]:
+        """Those lists by JSON pointer. See ``Tracked``."""
+        return {
+            f"/{name}{pointer}": tracked
+            for name in self._children
+            for pointer, tracked in tracked_lists(getattr(self, name)).items()
+        }
+
+    def _state(self, state_of_child: Callable[["StateModule"], Mapping[str, Any]]) -> dict[str, Any]:
+        state: dict[str, Any] = {name: state_of_child(getattr(self, name)) for name in self._children}
         for name, registered in self._registered.items():
             value = getattr(self, name)
             state[name] = fork(value) if registered.to_json is None else registered.to_json(value)
@@ -141,3 +157,8 @@ class StateModule:
     def _is_local(self, name: str) -> bool:
         declared = getattr_static(type(self), name, None)
         return isinstance(declared, SessionLocal) and declared.covers(self)
+
+
+def child_modules(module: StateModule) -> list[StateModule]:
+    """The modules that are assigned to the module's attributes: their states are part of its own."""
+    return [getattr(module, name) for name in module._children]  # pyright: ignore[reportPrivateUsage]

@@ -5,6 +5,7 @@ from agentscope.runtime._facade import runtime
 from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._models import ModelHandle, ModelSlots, ModelStream
 from agentscope.runtime._runtime import Runtime
+from agentscope.runtime._sessions import open_sessions
 from agentscope.runtime._stream import MsgStream
 from agentscope.session import SessionContext
 
@@ -17,5 +18,6 @@ __all__ = [
     "MsgStream",
     "Runtime",
     "SessionContext",
+    "open_sessions",
     "runtime",
 ]

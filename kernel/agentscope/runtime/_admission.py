@@ -1,10 +1,12 @@
 """Who may run now: one invocation a session, and no more at once than the server can serve."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
-from agentscope.errors import OverloadedError
+from agentscope.errors import InvocationCancelledError, OverloadedError
 from agentscope.runtime.settings import Settings
-from agentscope.session import SessionQueue
+from agentscope.session import SessionQueue, Turn
 
 
 class Admission:
@@ -12,47 +14,78 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._patience = settings.session.queue_timeout
-        self._rejects = settings.session.on_conflict == "reject"
-        self._sessions = SessionQueue(0 if self._rejects else self._patience)
+        self._waits_for_session = settings.session.on_conflict != "reject"
+        self._sessions = SessionQueue(self._patience, settings.session.on_conflict)
         self._slots = asyncio.Semaphore(settings.server.max_concurrent_invocations)
         self._max_queued = settings.server.max_queued
         self.waiting = 0
         """How many invocations wait to run."""
 
-    async def enter(self, session_id: str, *, nested: bool) -> None:
+    async def enter(self, session_id: str, *, nested: bool) -> Turn:
         """Return when the invocation may run; ``leave`` must follow.
 
         One that is ``nested`` in another runs in that one's slot: parents that wait for slots of their children would
         wait for ever. Raises ``OverloadedError`` when it would have to wait and no waiting place is left, or no slot
-        comes free in time, and ``SessionBusyError`` when its session does not.
+        comes free in time, ``SessionBusyError`` when its session does not, and ``InvocationCancelledError`` when
+        another takes its place.
         """
         busy = self._sessions.is_busy(session_id)
-        if (busy and self._rejects) or (not busy and (nested or not self._slots.locked())):
-            await self._take(session_id, nested)
-            return
+        may_wait = self._waits_for_session if busy else not nested and self._slots.locked()
+        if not may_wait:
+            return await self._take(session_id, nested)
         if self.waiting >= self._max_queued:
             raise OverloadedError
         self.waiting += 1
         try:
-            await self._take(session_id, nested)
+            return await self._take(session_id, nested)
         finally:
             self.waiting -= 1
 
-    def leave(self, session_id: str, *, nested: bool) -> None:
+    def leave(self, turn: Turn, *, nested: bool) -> None:
         """Give back the slot and the session."""
         if not nested:
             self._slots.release()
-        self._sessions.release(session_id)
+        self._sessions.release(turn)
 
-    async def _take(self, session_id: str, nested: bool) -> None:
-        await self._sessions.acquire(session_id)
-        if nested:
-            return
+    def stop(self, session_id: str, reason: InvocationCancelledError) -> bool:
+        """Ask the invocation that has the session to end; False when none has it."""
+        return self._sessions.stop(session_id, reason)
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncGenerator[None]:
+        """The session without a slot, for what is done to it between its invocations. Raises as ``enter`` does."""
+        turn = await self._sessions.acquire(session_id)
         try:
-            async with asyncio.timeout(self._patience if self._slots.locked() else None):
+            yield
+        finally:
+            self._sessions.release(turn)
+
+    async def _take(self, session_id: str, nested: bool) -> Turn:
+        turn = await self._sessions.acquire(session_id)
+        if not nested:
+            try:
+                await self._take_slot(turn)
+            except BaseException:
+                self._sessions.release(turn)
+                raise
+        return turn
+
+    async def _take_slot(self, turn: Turn) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        stopped: list[InvocationCancelledError] = []
+        try:
+            async with asyncio.timeout(self._patience) as limit:
+
+                def stop(reason: InvocationCancelledError) -> None:
+                    stopped.append(reason)
+                    limit.reschedule(0)
+
+                turn.stops_by(stop)
                 await self._slots.acquire()
-        except BaseException as error:
-            self._sessions.release(session_id)
-            if isinstance(error, TimeoutError):
-                raise OverloadedError from error
-            raise
+        except TimeoutError as error:
+            raise stopped[0] if stopped else OverloadedError() from error
+        if stopped:
+            self._slots.release()
+            raise stopped[0]

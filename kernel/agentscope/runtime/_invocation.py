@@ -16,7 +16,7 @@ from agentscope.module import Closable, SessionScope, current_invocation, curren
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._belongings import CLOSE_SECONDS, Belongings
 from agentscope.runtime._pump import Pump
-from agentscope.session import SessionContext
+from agentscope.session import SessionContext, SessionUse
 
 if TYPE_CHECKING:
     from agentscope.runtime._runtime import Runtime
@@ -57,7 +57,6 @@ class Invocation(Generic[_T]):
         self.pump: Pump[_T] = Pump(BUFFER_BYTES)
         self.usage = ChatUsage()
         self.error: BaseException | None = None
-        self.loaded_versions: dict[str, int] = {}
         self._app = app
         self._msg = msg
         self._encode = encode
@@ -65,6 +64,7 @@ class Invocation(Generic[_T]):
         self._timeout = timeout
         self._belongings = Belongings(request_id)
         self._scope: SessionScope | None = None
+        self._use: SessionUse | None = None
         self._stop: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._closing = False
@@ -87,6 +87,23 @@ class Invocation(Generic[_T]):
         if self._scope is None:
             self._scope = self.runtime.scopes.enter(self.session_id)
         return self._scope
+
+    def forget_state(self) -> None:
+        """Let go of all state of the session: it was deleted, and begins anew."""
+        self._scope = self.runtime.scopes.replace(self.scope)
+
+    @property
+    def use(self) -> SessionUse:
+        """What it has loaded from the session store, and its lease."""
+        self.require_open("runtime.session")
+        if self._use is None:
+            self._use = SessionUse()
+        return self._use
+
+    @property
+    def waits_for_session(self) -> bool:
+        """Whether another process uses the session, and this invocation waits until it is free."""
+        return self._use is not None and self._use.is_waiting
 
     @property
     def ended(self) -> bool:
@@ -125,9 +142,9 @@ class Invocation(Generic[_T]):
         # From wherever it is called: the task is of this invocation.
         return self._belongings.spawn(coro, self._context())
 
-    def cancel(self) -> None:
-        """End the invocation; ``error`` becomes an ``InvocationCancelledError`` unless the app is already done."""
-        self._end(InvocationCancelledError("the invocation was cancelled"))
+    def cancel(self, reason: InvocationCancelledError | None = None) -> None:
+        """End the invocation; ``error`` becomes ``reason``, or one like it, unless the app is already done."""
+        self._end(reason or InvocationCancelledError("the invocation was cancelled"))
 
     async def aclose(self) -> None:
         """Cancel the invocation if it still runs; return when all it held is closed and its session is free."""
@@ -197,6 +214,8 @@ class Invocation(Generic[_T]):
             metadata=self._metadata,
             deadline=deadline,
         )
+        auto_saves = self.runtime.settings.session.auto_save
+        saves = auto_saves and await self.runtime.session.load_auto(self.session_id)
         answer: object = self._app(self._msg, ctx)
         if isawaitable(answer):
             answer = await cast("Awaitable[object]", answer)
@@ -207,6 +226,9 @@ class Invocation(Generic[_T]):
         while self._belongings.tasks:
             self._proceed()
             await asyncio.wait(self._belongings.tasks)
+        if saves:
+            # Before the trailer: whoever reads that has a turn that is saved.
+            await self.runtime.session.save_auto(self.session_id)
 
     async def _drain(self, answer: AsyncIterator[object]) -> None:
         closable = cast("Closable", answer)
@@ -249,8 +271,10 @@ class Invocation(Generic[_T]):
             self._ended = True
             if self._scope is not None:
                 self.runtime.scopes.leave(self._scope, failed=self.error is not None)
-                # Contexts outlive their invocation: no longer than the scope may its state.
-                self._scope = None
+            if self._use is not None:
+                self._use.end()
+            # Contexts outlive their invocation: no longer than the scope may its state.
+            self._scope = self._use = None
             self.pump.close()
 
     def _context(self) -> Context:

@@ -10,14 +10,17 @@ from dependency_injector import providers
 
 from agentscope.errors import ProjectError, ToolNameError, ToolServerError, UserError
 from agentscope.model import ChatModel
+from agentscope.module import StateModule
 from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, TOOLS, find_adapter
 from agentscope.runtime._app import AgentApp, check_app_class
-from agentscope.runtime._container import KernelContainer, check_graph, overriding
+from agentscope.runtime._auto_state import find_state_modules
+from agentscope.runtime._container import KernelContainer, check_graph, check_port, overriding
 from agentscope.runtime._imports import ProjectModules
 from agentscope.runtime._project import explain, load_app_class
 from agentscope.runtime._resources import Resources
+from agentscope.runtime._sessions import open_sessions
 from agentscope.runtime.settings import McpServerSettings, ModelSettings, Settings
-from agentscope.session import Versions
+from agentscope.session import Caller, Pruner
 from agentscope.tool import Toolkit, ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
@@ -34,9 +37,13 @@ class Lifecycle:
         settings: Settings,
         project: Path,
         app: type[AgentApp] | None,
-        loaded_versions: Callable[[], Versions],
+        session_caller: Callable[[], Caller],
     ) -> None:
-        self.container = KernelContainer(settings=settings, loaded_versions=providers.Object(loaded_versions))
+        self.container = KernelContainer(
+            settings=settings,
+            session_caller=providers.Object(session_caller),
+            auto_saved=providers.Object(self._auto_saved),
+        )
         slots: dict[Any, providers.Provider[ChatModel]] = {
             slot: providers.Singleton(self._make_model, slot, model) for slot, model in settings.models.items()
         }
@@ -44,6 +51,7 @@ class Lifecycle:
         self._settings = settings
         self._project = project
         self._app_class = app
+        self._app: AgentApp | None = None
         self._modules = ProjectModules(project)
         self._resources = Resources()
         self.servers: dict[str, ToolServer] = {}
@@ -81,17 +89,14 @@ class Lifecycle:
     def _check_adapters(self) -> None:
         """Import every adapter that will be used: one that isn't there is known before anything opens."""
         if overriding(self.container.session_repository) is None:
-            self._session_backend()
+            settings = self._settings.session
+            find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self._project)
         for slot, provider in self.container.models.providers.items():
             if overriding(provider) is None:
                 self._model_adapter(slot, self._settings.models[slot])
         if overriding(self.container.tools) is None:
             for name, server in self._settings.mcp_servers.items():
                 self._server_adapter(name, server)
-
-    def _session_backend(self) -> Callable[..., Any]:
-        settings = self._settings.session
-        return find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self._project)
 
     def _model_adapter(self, slot: str, settings: ModelSettings) -> Callable[..., Any]:
         return find_adapter(MODELS, settings.provider, f"models.{slot}.provider", slot, settings)
@@ -102,9 +107,18 @@ class Lifecycle:
     async def _open(self) -> None:
         repository = self.container.session_repository
         if overriding(repository) is None:
-            store = self._session_backend()(self._settings.session, self._project)
+            store = open_sessions(self._settings.session, self._project)
             opened = await self._resources.enter("session store", store)
+            try:
+                check_port("session_repository", opened)
+            except TypeError as error:
+                raise UserError(f"session.backend: {self._settings.session.backend}: {error}") from error
             repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
+        self._resources.push("session leases", self.container.leases().aclose)
+        if self._settings.session.ttl is not None:
+            pruner = Pruner(repository, self._settings.session.ttl)
+            self._resources.push("session pruning", pruner.aclose)
+            pruner.start()
         for provider in self.container.models.providers.values():
             if overriding(provider) is None:
                 provider()
@@ -142,12 +156,17 @@ class Lifecycle:
 
     async def _start_app(self, app_class: type[AgentApp]) -> AgentApp:
         try:
-            app = app_class()
+            app = self._app = app_class()
             await app.on_startup()
         except Exception as error:
             raise ProjectError(explain(error, self._project, app_class.__name__)) from error
         self._resources.push("on_shutdown", app.on_shutdown)
         return app
+
+    def _auto_saved(self) -> dict[str, StateModule]:
+        if not self._settings.session.auto_save or self._app is None:
+            return {}
+        return find_state_modules(self._app)
 
     async def _forget_modules(self) -> None:
         self._modules.remove()

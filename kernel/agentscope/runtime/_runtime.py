@@ -8,15 +8,14 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
-from uuid import uuid4
 
-from agentscope.errors import RuntimeNotReadyError, UnknownNameError
-from agentscope.message import Msg
+from agentscope.errors import InvocationCancelledError, RuntimeNotReadyError, SessionBusyError, UnknownNameError
+from agentscope.message import Msg, new_id
 from agentscope.model import ChatModel
 from agentscope.module import SessionScopes, current_invocation, current_runtime
 from agentscope.runtime._admission import Admission
 from agentscope.runtime._app import AgentApp
-from agentscope.runtime._container import replace
+from agentscope.runtime._container import check_port, replace
 from agentscope.runtime._current import delist, enlist, find_invocation
 from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._lifecycle import Lifecycle
@@ -24,7 +23,7 @@ from agentscope.runtime._models import ModelSlots
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._tools import toolkit_handle
 from agentscope.runtime.settings import Settings, load_settings
-from agentscope.session import SessionStore, TaskVersions, Versions
+from agentscope.session import Caller, Leases, SessionStore, TaskUses, Turn
 from agentscope.tool import ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
@@ -47,7 +46,7 @@ class Runtime:
     def __init__(self, settings: Settings, *, project: Path | None = None, app: type[AgentApp] | None = None) -> None:
         self.settings = settings
         self.project = (project or Path.cwd()).resolve()
-        self._lifecycle = Lifecycle(settings, self.project, app, self._loaded_versions)
+        self._lifecycle = Lifecycle(settings, self.project, app, self._session_caller)
         self.container = self._lifecycle.container
         self.models = ModelSlots(self.container.models.providers)
         self.tools = toolkit_handle(self.container.tools)
@@ -55,7 +54,7 @@ class Runtime:
         self.state = "new"
         self._app: AgentApp | None = None
         self._stopping = asyncio.Lock()
-        self._task_versions = TaskVersions()
+        self._task_uses = TaskUses()
         self._admission = Admission(settings)
         self._running: dict[asyncio.Task[None], Invocation[Any]] = {}
 
@@ -171,7 +170,8 @@ class Runtime:
         """Put objects in the place of models, by slot, and of the container's other providers, by name.
 
         It holds for everyone who uses this runtime until the ``with`` block ends. Raises ``UnknownNameError``,
-        before anything is replaced, for a slot or a provider that does not exist.
+        before anything is replaced, for a slot or a provider that does not exist, and ``TypeError`` for an object that
+        can't be what is asked of it.
         """
         slots = self.container.models.providers
         for slot in models or {}:
@@ -181,6 +181,7 @@ class Runtime:
         for name in replacements:
             if name not in named:
                 raise UnknownNameError("provider", name, named)
+            check_port(name, replacements[name])
         with ExitStack() as stack:
             for slot, model in (models or {}).items():
                 stack.enter_context(replace(slots[slot], model))
@@ -199,12 +200,13 @@ class Runtime:
     ) -> Invocation[_T]:
         """Wait for the session and for a slot, then start an invocation; whoever begins one reads its pump.
 
-        Raises ``RuntimeNotReadyError``, ``SessionBusyError`` or ``OverloadedError`` when it may not start.
+        Raises ``RuntimeNotReadyError``, ``SessionBusyError``, ``OverloadedError`` or ``InvocationCancelledError`` when
+        it may not start.
         """
         self._require_running()
         around = find_invocation()
         nested = around is not None and around.runtime is self and not around.ended
-        await self._admission.enter(session_id, nested=nested)
+        turn = await self._admission.enter(session_id, nested=nested)
         try:
             self._require_running()
             invocation = Invocation(
@@ -219,11 +221,12 @@ class Runtime:
             )
             task = invocation.start()
         except BaseException:
-            self._admission.leave(session_id, nested=nested)
+            self._admission.leave(turn, nested=nested)
             raise
+        turn.stops_by(invocation.cancel)
         # A callback, because a task that is cancelled before its first step runs no line of its own.
         self._running[task] = invocation
-        task.add_done_callback(partial(self._finish, nested))
+        task.add_done_callback(partial(self._finish, turn, nested))
         return invocation
 
     def invoke(
@@ -231,7 +234,32 @@ class Runtime:
     ) -> MsgStream:
         """The app's answer as an async iterator of ``Msg``s. Without a session id, a new session is used."""
         msg = Msg("user", message, "user") if isinstance(message, str) else message
-        return MsgStream(self.begin, msg, session_id or uuid4().hex, metadata)
+        return MsgStream(self.begin, msg, session_id or new_id(), metadata)
+
+    def cancel_session(self, session_id: str) -> bool:
+        """Cancel the session's invocation; its stream ends with an error. False when none runs in this process."""
+        reason = InvocationCancelledError("the invocation was cancelled by a request", by_request=True)
+        return self._admission.stop(session_id, reason)
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Delete a session, between its invocations: what is stored of it, and what this process has of it.
+
+        Return False when there was nothing. Raises ``SessionBusyError`` when it does not become free in time, and
+        ``SessionStoreError`` when the store fails.
+        """
+        if not self.is_initialized:
+            raise RuntimeNotReadyError(f"the runtime is {self.state}: it has no sessions")
+        invocation = find_invocation()
+        if invocation is not None and invocation.runtime is self and invocation.session_id == session_id:
+            raise SessionBusyError(session_id, f"session {session_id!r} can't be deleted by its own invocation")
+        leases: Leases = self.container.leases()
+        async with self._admission.session(session_id):
+            lease = await leases.take(session_id)
+            try:
+                deleted = await self.container.session_repository().delete(lease)
+            finally:
+                leases.release(lease)
+            return self.scopes.drop(session_id) or deleted
 
     @property
     def servers(self) -> Mapping[str, ToolServer]:
@@ -270,13 +298,12 @@ class Runtime:
         if self.state != "running":
             raise RuntimeNotReadyError(f"the runtime is {self.state}: it takes invocations while it is running")
 
-    def _finish(self, nested: bool, task: asyncio.Task[None]) -> None:
-        invocation = self._running.pop(task)
-        self._admission.leave(invocation.session_id, nested=nested)
+    def _finish(self, turn: Turn, nested: bool, task: asyncio.Task[None]) -> None:
+        self._running.pop(task)
+        self._admission.leave(turn, nested=nested)
 
-    def _loaded_versions(self) -> Versions:
+    def _session_caller(self) -> Caller:
         invocation = find_invocation()
-        if invocation is None:
-            return self._task_versions()
-        invocation.require_open("runtime.session")
-        return invocation.loaded_versions
+        if invocation is None or invocation.runtime is not self:
+            return Caller(self._task_uses())
+        return Caller(invocation.use, invocation)

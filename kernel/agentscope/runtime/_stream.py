@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from copy import copy
 from types import TracebackType
 from typing import Any, Protocol
-from uuid import uuid4
 
-from agentscope.message import Msg
+from agentscope.message import Msg, new_id
 from agentscope.runtime._invocation import BUFFER_BYTES, Invocation
 
 
@@ -87,7 +86,7 @@ class MsgStream(AsyncIterator[Msg]):
                     self._msg,
                     _as_it_is,
                     session_id=self._session_id,
-                    request_id=uuid4().hex,
+                    request_id=new_id(),
                     metadata=self._metadata,
                 )
             self._ready = await self._invocation.pump.take()

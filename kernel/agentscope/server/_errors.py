@@ -17,6 +17,7 @@ from agentscope.errors import (
     RuntimeNotReadyError,
     SessionBusyError,
     SessionConflictError,
+    SessionStoreError,
 )
 from agentscope.model import ModelError, ModelRateLimitError
 
@@ -81,11 +82,19 @@ def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiErr
     match error:
         case SessionBusyError():
             return ApiError(409, "SESSION_BUSY", str(error))
-        case SessionConflictError(expected=int()):
+        case SessionConflictError() if error.expected is not None or error.lease_lost:
             # Another writer was first. Without `expected` the app has not loaded the session: its own mistake, below.
-            return ApiError(409, "SESSION_BUSY", f"session {error.session_id!r} was changed elsewhere; try again")
+            what = "was let go to another process" if error.lease_lost else "was changed elsewhere"
+            return ApiError(409, "SESSION_BUSY", f"session {error.session_id!r} {what}; try again")
+        case SessionStoreError():
+            # Its text may name the database: that is for the log alone.
+            _log.error("the session store failed: %s, request %s", _text(error), request_id)
+            message = "the session store does not answer; try again"
+            return ApiError(503, "NOT_READY", message, headers=_retry_after(1))
         case OverloadedError():
             return ApiError(429, "OVERLOADED", str(error), headers=_retry_after(error.retry_after))
+        case InvocationCancelledError(by_request=True):
+            return ApiError(409, "CANCELLED", str(error))
         case InvocationCancelledError():
             return ApiError(503, "CANCELLED", "the server cancelled the invocation", headers=_retry_after(1))
         case InvocationTimeoutError():

@@ -46,6 +46,9 @@ async def invoke(request: web.Request) -> web.StreamResponse:
 async def _stream(request: web.Request, invocation: Invocation[bytes], form: StreamFormat) -> web.StreamResponse:
     pump, server = invocation.pump, invocation.runtime.settings.server
     lines = await pump.take(server.keepalive_interval)
+    while not lines and not pump.closed and invocation.waits_for_session:
+        # A keep-alive would settle the status, and this may still become a 409.
+        lines = await pump.take(server.keepalive_interval)
     if not lines and pump.closed:
         _raise_failure(invocation)
     response = web.StreamResponse(

@@ -47,6 +47,8 @@ def _iso8601(value: str) -> str:
     return value
 
 
+SessionId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
 _Block = Annotated[
     TextBlock | ThinkingBlock | ImageBlock | AudioBlock | VideoBlock | ToolUseBlock | ToolResultBlock,
     Field(discriminator="type"),
@@ -76,7 +78,7 @@ class InvokeBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    session_id: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    session_id: SessionId
     message: MessageBody
     metadata: dict[str, Any] = {}
 

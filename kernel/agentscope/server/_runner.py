@@ -9,13 +9,13 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
-from uuid import uuid4
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from aiohttp.web_protocol import RequestHandler
 
 from agentscope.errors import UserError
+from agentscope.message import new_id
 from agentscope.runtime import Runtime
 from agentscope.server._app import create_app
 from agentscope.server._errors import ApiError
@@ -69,7 +69,7 @@ class _Protocol(RequestHandler):
         """Answer what isn't HTTP, which no middleware sees."""
         if request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        request_id = uuid4().hex
+        request_id = new_id()
         if status >= 500:
             _log.error("the server failed, request %s", request_id, exc_info=exc)
             error = ApiError(status, "APP_ERROR", "the server failed; its log has the details")

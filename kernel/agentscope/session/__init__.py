@@ -1,20 +1,70 @@
 """Sessions: what an app loads and saves, the port to the store that keeps it, and the queue of each session."""
 
 from agentscope.session._context import SessionContext
+from agentscope.session._conversation import ConversationMovedError, ConversationPage, Place, read_conversation
+from agentscope.session._holding import PATIENCE, hold_session
 from agentscope.session._in_memory import InMemorySessionRepository
-from agentscope.session._port import SessionRepository, StoredSession
-from agentscope.session._queue import SessionQueue
-from agentscope.session._store import SessionStore, Stateful, StoredState, TaskVersions, Versions
+from agentscope.session._known import StoredState
+from agentscope.session._leases import Leases
+from agentscope.session._port import (
+    NEVER_SAVED,
+    Claim,
+    ItemPage,
+    Lease,
+    ListChange,
+    ModuleChange,
+    ModuleHead,
+    Pause,
+    Revision,
+    SessionReader,
+    SessionRepository,
+    SessionSummary,
+    StoredSession,
+)
+from agentscope.session._pruning import Pruner
+from agentscope.session._queue import SessionQueue, Turn
+from agentscope.session._store import Caller, SessionStore, Stateful
+from agentscope.session._transfer import OnExisting, Tally, export_sessions, import_sessions, module_states, utc_text
+from agentscope.session._transfer_lines import ExportFormatError
+from agentscope.session._use import SessionUse, TaskUses
 
 __all__ = [
+    "NEVER_SAVED",
+    "PATIENCE",
+    "Caller",
+    "Claim",
+    "ConversationMovedError",
+    "ConversationPage",
+    "ExportFormatError",
     "InMemorySessionRepository",
+    "ItemPage",
+    "Lease",
+    "Leases",
+    "ListChange",
+    "ModuleChange",
+    "ModuleHead",
+    "OnExisting",
+    "Pause",
+    "Place",
+    "Pruner",
+    "Revision",
     "SessionContext",
     "SessionQueue",
+    "SessionReader",
     "SessionRepository",
     "SessionStore",
+    "SessionSummary",
+    "SessionUse",
     "Stateful",
     "StoredSession",
     "StoredState",
-    "TaskVersions",
-    "Versions",
+    "Tally",
+    "TaskUses",
+    "Turn",
+    "export_sessions",
+    "hold_session",
+    "import_sessions",
+    "module_states",
+    "read_conversation",
+    "utc_text",
 ]

@@ -2,57 +2,124 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Literal
 
-from agentscope.errors import SessionBusyError
+from agentscope.errors import InvocationCancelledError, SessionBusyError
+
+OnConflict = Literal["queue", "reject", "replace"]
+
+
+class Turn:
+    """A session is its holder's, from ``acquire`` to ``release``."""
+
+    __slots__ = ("_reason", "_stop", "session_id")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self._stop: Callable[[InvocationCancelledError], None] | None = None
+        self._reason: InvocationCancelledError | None = None
+
+    def stops_by(self, stop: Callable[[InvocationCancelledError], None]) -> None:
+        """Call ``stop`` with the reason when the holder is to end; at once, when that was said already."""
+        self._stop = stop
+        if self._reason is not None:
+            stop(self._reason)
+
+    def stop(self, reason: InvocationCancelledError) -> None:
+        """Ask the holder to end; the session is free when it has."""
+        if self._reason is None:
+            self._reason = reason
+            if self._stop is not None:
+                self._stop(reason)
+
+
+class _Busy:
+    __slots__ = ("turn", "waiting")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.waiting: deque[asyncio.Future[Turn]] = deque()
 
 
 class SessionQueue:
     """The invocations of this process that run or wait, by session.
 
-    ``timeout`` is how many seconds one may wait; 0 means that none waits.
+    ``timeout`` is how many seconds one may wait. ``on_conflict`` says what one does that finds its session busy: it
+    waits, it is rejected, or it takes the place of all that came before it.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, on_conflict: OnConflict = "queue") -> None:
         self._timeout = timeout
-        # A session that is here is busy; its deque holds those who wait for it.
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._on_conflict = on_conflict
+        self._busy: dict[str, _Busy] = {}
 
     def is_busy(self, session_id: str) -> bool:
         """Whether an invocation of the session runs."""
-        return session_id in self._waiting
+        return session_id in self._busy
 
-    async def acquire(self, session_id: str) -> None:
-        """Return when the session is this caller's. Raises ``SessionBusyError`` when it does not get it in time."""
-        waiting = self._waiting.get(session_id)
-        if waiting is None:
-            self._waiting[session_id] = deque()
-            return
-        if not self._timeout:
+    def stop(self, session_id: str, reason: InvocationCancelledError) -> bool:
+        """Ask the one who has the session to end; False when nobody has it."""
+        busy = self._busy.get(session_id)
+        if busy is not None:
+            busy.turn.stop(reason)
+        return busy is not None
+
+    async def acquire(self, session_id: str) -> Turn:
+        """The session, as soon as it is this caller's.
+
+        Raises ``SessionBusyError`` when that is not in time, and ``InvocationCancelledError`` when another takes this
+        one's place.
+        """
+        busy = self._busy.get(session_id)
+        if busy is None:
+            turn = Turn(session_id)
+            self._busy[session_id] = _Busy(turn)
+            return turn
+        if self._on_conflict == "reject":
             raise SessionBusyError(session_id, f"session {session_id!r} is running another invocation")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
+        if self._on_conflict == "replace":
+            _replace(busy)
+        return await self._wait(busy, session_id)
+
+    def release(self, turn: Turn) -> None:
+        """Hand the session to the one who waits longest, if anyone does."""
+        busy = self._busy[turn.session_id]
+        while busy.waiting:
+            place = busy.waiting.popleft()
+            if not place.done():
+                busy.turn = Turn(turn.session_id)
+                place.set_result(busy.turn)
+                return
+        del self._busy[turn.session_id]
+
+    async def _wait(self, busy: _Busy, session_id: str) -> Turn:
+        place: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        busy.waiting.append(place)
         try:
             async with asyncio.timeout(self._timeout):
-                await turn
+                return await place
         except BaseException as error:
             # The turn may have come in the same loop step as the time-out or the cancellation: pass it on.
-            if turn.done() and not turn.cancelled():
-                self.release(session_id)
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self.release(place.result())
             else:
                 with suppress(ValueError):
-                    waiting.remove(turn)
+                    busy.waiting.remove(place)
             if isinstance(error, TimeoutError):
                 message = f"session {session_id!r} was still busy after {self._timeout:g} seconds"
                 raise SessionBusyError(session_id, message) from error
             raise
 
-    def release(self, session_id: str) -> None:
-        """Hand the session to the one who waits longest, if anyone does."""
-        waiting = self._waiting[session_id]
-        while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        del self._waiting[session_id]
+
+def _replace(busy: _Busy) -> None:
+    busy.turn.stop(_replaced())
+    for place in busy.waiting:
+        if not place.done():
+            place.set_exception(_replaced())
+    busy.waiting.clear()
+
+
+def _replaced() -> InvocationCancelledError:
+    return InvocationCancelledError("a newer message of the session took its place", by_request=True)

@@ -1,23 +1,28 @@
 """``runtime.session``: what an app calls to load and save the state of its modules."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
-
-import orjson
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, cast
 
 from agentscope.errors import SessionConflictError, SessionNotFoundError
-from agentscope.module import StateModule, current_invocation
-from agentscope.session._json import to_json
-from agentscope.session._port import SessionRepository
+from agentscope.module import RunningInvocation, StateModule, tracked_lists, tracked_state
+from agentscope.session._known import KnownModule, KnownSession, StoredState
+from agentscope.session._leases import Leases
+from agentscope.session._port import NEVER_SAVED, Lease, ModuleChange, SessionRepository
+from agentscope.session._reading import read_heads, read_session
+from agentscope.session._saving import Captured, capture, find_change
+from agentscope.session._use import SessionUse
 
-Versions = MutableMapping[str, int]
-"""The versions of the sessions that were loaded, by session id; 0 for one that did not exist."""
+_log = logging.getLogger("agentscope.session")
 
 
 class Stateful(Protocol):
-    """Anything whose state a session can keep: a memory, a toolkit, an agent, a module of the app's own."""
+    """Anything whose state a session can keep: a memory, a toolkit, an agent, a module of the app's own.
+
+    One that is ``Tracked`` as well saves long lists by what is new in them.
+    """
 
     def state_dict(self) -> Mapping[str, Any]:
         """The state as JSON values."""
@@ -28,47 +33,36 @@ class Stateful(Protocol):
         ...
 
 
-class StoredState(Mapping[str, Any]):
-    """The stored state by module name, read-only. Each value is decoded afresh when it is asked for."""
+class Caller(NamedTuple):
+    """Who loads or saves: an invocation with what it has loaded, or a task outside any."""
 
-    def __init__(self, modules: Mapping[str, str]) -> None:
-        self._modules = modules
-
-    def __getitem__(self, name: str) -> Any:
-        return orjson.loads(self._modules[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __repr__(self) -> str:
-        return f"StoredState({', '.join(self._modules)})"
-
-
-class TaskVersions:
-    """The versions that each asyncio task loaded, for programs that use sessions outside any invocation."""
-
-    def __init__(self) -> None:
-        self._by_task: WeakKeyDictionary[asyncio.Task[Any], Versions] = WeakKeyDictionary()
-
-    def __call__(self) -> Versions:
-        """The running task's versions."""
-        task = asyncio.current_task()
-        return {} if task is None else self._by_task.setdefault(task, {})
+    use: SessionUse
+    invocation: RunningInvocation | None = None
 
 
 class SessionStore:
     """Loads and saves the state of modules.
 
     ``repository`` gives the store of the moment: it is asked at each call, so that a replacement is seen at once.
-    ``versions`` gives the versions that the caller has loaded; a save is refused when the stored one has moved on.
+    ``caller`` gives who is calling, and ``auto`` what ``session.auto_save`` takes care of.
     """
 
-    def __init__(self, repository: Callable[[], SessionRepository], versions: Callable[[], Versions]) -> None:
+    def __init__(
+        self,
+        repository: Callable[[], SessionRepository],
+        leases: Leases,
+        caller: Callable[[], Caller],
+        auto: Callable[[], Mapping[str, Stateful]],
+    ) -> None:
         self._repository = repository
-        self._versions = versions
+        self._leases = leases
+        self._caller = caller
+        self._auto = auto
+
+    @property
+    def auto(self) -> Mapping[str, Stateful]:
+        """The modules that are loaded before and saved after each invocation, by name; none without ``auto_save``."""
+        return self._auto()
 
     async def load_session_state(
         self, session_id: str, allow_not_exist: bool = True, **modules: Stateful
@@ -79,53 +73,180 @@ class SessionStore:
         not exist. A module that is named but not stored stays as it is, and so does an attribute that a
         ``StateModule`` registers and the stored state, of an older version of the app, does not have.
 
-        Raises ``SessionNotFoundError`` for a missing session when ``allow_not_exist`` is False.
+        The first load of its own session gives an invocation the session's lease: no other process changes it until
+        the invocation ends.
+
+        Raises ``SessionNotFoundError`` for a missing session when ``allow_not_exist`` is False, ``SessionBusyError``
+        when another process uses it for too long, and ``SessionStoreError`` when the store fails.
         """
-        stored = await self._repository().load(session_id, tuple(modules) or None)
-        if stored is None:
-            if not allow_not_exist:
-                raise SessionNotFoundError(session_id)
-            self._versions()[session_id] = 0
-            return None
-        state = StoredState(stored.modules)
-        for name in modules.keys() & stored.modules.keys():
-            _load(modules[name], state[name])
-        self._versions()[session_id] = stored.version
+        state = await self._load(session_id, modules)
+        if state is None and not allow_not_exist:
+            raise SessionNotFoundError(session_id)
         return state
 
     async def save_session_state(self, session_id: str, **modules: Stateful) -> None:
         """Store each named module; modules that are not named keep what is stored. All of it lands or none of it.
 
-        Raises ``SessionConflictError`` when the session exists and was not loaded here, or was changed elsewhere
-        since, and ``StateNotSerializableError`` for state that JSON can't hold.
+        Of a module that did not change nothing is written, of a tracked list what is new.
+
+        Raises ``SessionConflictError`` when the session exists and was not loaded here, was changed elsewhere since,
+        or its lease was lost, ``StateNotSerializableError`` for state that JSON can't hold, and ``SessionStoreError``
+        when the store fails.
         """
-        states = {name: to_json(session_id, name, module.state_dict()) for name, module in modules.items()}
-        keep_checkpoint = _checkpoint(session_id)
-        versions = self._versions()
-        loaded = versions.get(session_id)
-        try:
-            versions[session_id] = await self._repository().save(session_id, states, expected_version=loaded or 0)
-        except SessionConflictError as conflict:
-            if loaded is None:
-                raise SessionConflictError(session_id, expected=None, found=conflict.found) from conflict
-            raise
-        except asyncio.CancelledError:
-            # It may have landed all the same: what is stored now is only known by loading it.
-            versions.pop(session_id, None)
-            raise
+        await self._save(session_id, modules)
+
+    async def load_auto(self, session_id: str) -> bool:
+        """Load what ``auto`` names; False when that is nothing."""
+        modules = self._auto()
+        if modules:
+            await self._load(session_id, modules)
+        return bool(modules)
+
+    async def save_auto(self, session_id: str) -> None:
+        """Save what ``auto`` names now.
+
+        A module that the app made since ``load_auto`` is not saved over what is stored of it, which was never loaded.
+        """
+        modules = dict(self._auto())
+        known = self._caller().use.known(session_id)
+        if known is not None and known.exists and not known.complete:
+            late = [name for name in modules if name not in known.modules]
+            stored = await read_heads(self._repository(), session_id, late) if late else {}
+            for name in [name for name in late if stored[name] is not None]:
+                _log.warning("%r was made in a turn, too late to be loaded: make it in __init__ or on_startup", name)
+                del modules[name]
+        await self._save(session_id, modules)
+
+    async def _load(self, session_id: str, modules: Mapping[str, Stateful]) -> StoredState | None:
+        caller = self._caller()
+        async with caller.use.lock:
+            wanted = {name: tracked_lists(module) for name, module in modules.items()}
+            known = await self._read(caller, session_id, tuple(modules) or None, wanted)
+            caller.use.note(session_id, known)
+            if not known.exists:
+                return None
+            stored = {
+                name: module
+                for name, module in known.modules.items()
+                if module is not None and (name in modules or not modules)
+            }
+            for name in modules.keys() & stored.keys():
+                _fill(modules[name], stored[name].to_load(wanted[name]))
+            return StoredState(stored)
+
+    async def _save(self, session_id: str, modules: Mapping[str, Stateful]) -> None:
+        caller = self._caller()
+        # Before anything is awaited: all modules at one moment.
+        captured = {name: capture(session_id, name, tracked_state(module)) for name, module in modules.items()}
+        keep_checkpoint = _checkpoint(caller, session_id)
+        async with caller.use.lock, self._leased(caller, session_id) as lease:
+            known = caller.use.known(session_id)
+            if known is None:
+                if lease.revision != NEVER_SAVED:
+                    raise SessionConflictError(session_id, expected=None, found=lease.revision.version)
+                known = KnownSession()
+            saved = await self._write(caller, session_id, captured, known, lease)
+            caller.use.note(session_id, saved)
         keep_checkpoint()
 
+    async def _read(
+        self, caller: Caller, session_id: str, names: tuple[str, ...] | None, wanted: Mapping[str, Any]
+    ) -> KnownSession:
+        repository = self._repository()
+        invocation = _own(caller, session_id)
+        if invocation is None:
+            async with repository.snapshot() as reader:
+                return await read_session(reader, session_id, names, wanted, KnownSession())
+        lease = await caller.use.lease(self._leases, session_id)
+        resident = cast("KnownSession | None", invocation.scope.stored) or KnownSession()
+        # What an earlier save of this invocation left is newer than what the lease found.
+        own = caller.use.known(session_id)
+        revision = lease.revision if own is None else own.revision
+        if resident.revision == revision and _has(resident, names):
+            return resident
+        fresh = KnownSession()
+        if revision != NEVER_SAVED:
+            missing = names
+            if names is not None and resident.revision == revision:
+                missing = tuple(name for name in names if name not in resident.modules)
+            fresh = await read_session(repository, session_id, missing, wanted, resident)
+            if fresh.revision == resident.revision and not fresh.complete:
+                fresh.modules = {**resident.modules, **fresh.modules}
+        if resident.exists and not resident.may_be_earlier(fresh):
+            # It was deleted elsewhere: what is left of it in this process goes, too.
+            invocation.forget_state()
+        invocation.scope.stored = fresh
+        return fresh
 
-def _load(module: Stateful, state: Any) -> None:
+    async def _write(
+        self,
+        caller: Caller,
+        session_id: str,
+        captured: Mapping[str, Captured],
+        known: KnownSession,
+        lease: Lease,
+    ) -> KnownSession:
+        repository = self._repository()
+        stored: dict[str, KnownModule | None] = dict(known.modules)
+        unknown = [name for name in captured if name not in stored] if known.exists and not known.complete else []
+        if unknown:
+            stored.update(await read_heads(repository, session_id, unknown))
+        changes: dict[str, ModuleChange] = {}
+        for name, module in captured.items():
+            change, stored[name] = await find_change(session_id, name, module, stored.get(name), lease.fence)
+            if change is not None:
+                changes[name] = change
+        # The invocation may end meanwhile, and be no place to ask any more.
+        own = _own(caller, session_id)
+        scope = None if own is None else own.scope
+        try:
+            now = datetime.now(UTC)
+            revision = await repository.save(lease, changes, expected=known.revision, saved_at=now)
+        except BaseException as error:
+            # It may have landed all the same: what is stored now is only known by loading it.
+            if scope is not None:
+                scope.stored = None
+            if not isinstance(error, SessionConflictError):
+                caller.use.forget(session_id)
+            raise
+        created_at = known.created_at if known.exists else now
+        saved = KnownSession(revision, created_at, stored, known.complete or not known.exists)
+        if scope is not None:
+            scope.stored = saved
+        return saved
+
+    @asynccontextmanager
+    async def _leased(self, caller: Caller, session_id: str) -> AsyncGenerator[Lease]:
+        if _own(caller, session_id) is not None:
+            yield await caller.use.lease(self._leases, session_id)
+            return
+        lease = await self._leases.take(session_id)
+        try:
+            yield lease
+        finally:
+            self._leases.release(lease)
+
+
+def _own(caller: Caller, session_id: str) -> RunningInvocation | None:
+    """The invocation whose own session that is; None for another's, and outside any."""
+    invocation = caller.invocation
+    return invocation if invocation is not None and invocation.scope.session_id == session_id else None
+
+
+def _has(known: KnownSession, names: tuple[str, ...] | None) -> bool:
+    if known.complete or not known.exists:
+        return True
+    return names is not None and all(name in known.modules for name in names)
+
+
+def _fill(module: Stateful, state: Any) -> None:
     if isinstance(module, StateModule):
         module.load_state_dict(state, strict=False)
     else:
         module.load_state_dict(state)
 
 
-def _checkpoint(session_id: str) -> Callable[[], None]:
+def _checkpoint(caller: Caller, session_id: str) -> Callable[[], None]:
     """What is there now, in this session: called once it is stored, a failure goes back no further than to it."""
-    invocation = current_invocation.get()
-    if invocation is None or invocation.scope.session_id != session_id:
-        return lambda: None
-    return invocation.scope.take_checkpoint()
+    own = _own(caller, session_id)
+    return (lambda: None) if own is None else own.scope.take_checkpoint()

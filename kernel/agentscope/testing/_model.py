@@ -1,11 +1,10 @@
 """A chat model that says what it is told and remembers what it was asked."""
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from agentscope.message import ContentBlock, Msg, ToolUseBlock
+from agentscope.message import ContentBlock, Msg, ToolUseBlock, new_id
 from agentscope.model import ChatChunk, ChatModelBase, ChatResponse, ChatUsage, ToolChoice, ToolSchema
 
 Reply = str | Sequence[ChatChunk] | Sequence[ContentBlock] | ChatResponse | BaseException
@@ -55,7 +54,7 @@ class ScriptedModel(ChatModelBase):
 
 def tool_call(name: str, /, **arguments: Any) -> ToolUseBlock:
     """A model's call of a tool: ``ScriptedModel([tool_call("search", query="cats")], "Found three.")``."""
-    return {"type": "tool_use", "id": f"call_{os.urandom(6).hex()}", "name": name, "input": arguments}
+    return {"type": "tool_use", "id": f"call_{new_id()}", "name": name, "input": arguments}
 
 
 def _check(reply: object) -> None:

@@ -1,10 +1,9 @@
 """``ToolResponse``: what a tool gives back."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentscope.message import AudioBlock, ImageBlock, TextBlock, VideoBlock
+from agentscope.message import AudioBlock, ImageBlock, TextBlock, VideoBlock, new_id
 
 ToolOutput = TextBlock | ImageBlock | AudioBlock | VideoBlock
 """What a tool's answer is made of."""
@@ -24,7 +23,7 @@ class ToolResponse:
     stream: bool = False
     is_last: bool = True
     is_interrupted: bool = False
-    id: str = field(default_factory=lambda: os.urandom(8).hex())
+    id: str = field(default_factory=new_id)
 
     @classmethod
     def of_text(cls, text: str, *, is_error: bool = False) -> "ToolResponse":

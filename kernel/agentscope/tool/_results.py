@@ -1,13 +1,12 @@
 """What a function returns or yields, as responses for the model."""
 
-import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
-from agentscope.message import TextBlock
+from agentscope.message import TextBlock, new_id
 from agentscope.tool._guards import is_list
 from agentscope.tool._response import ToolOutput, ToolResponse
 from agentscope.tool._texts import sendable
@@ -36,7 +35,7 @@ async def as_stream(values: AsyncIterator[Any]) -> AsyncGenerator[ToolResponse, 
     """
     output: list[ToolOutput] = []
     last: ToolResponse | None = None
-    stream_id = os.urandom(8).hex()
+    stream_id = new_id()
     in_text = says_which_is_last = False
     async for value in values:
         if isinstance(value, ToolResponse):

@@ -13,10 +13,6 @@ from agentscope.runtime.settings._tree import Settings
 # Key -> the one value that does nothing, or None where every value but the default does nothing.
 _UNUSED: Final[Mapping[str, str | None]] = MappingProxyType(
     {
-        "session.ttl": None,
-        "session.auto_save": None,
-        "session.lease_ttl": None,
-        "session.on_conflict": "replace",
         "server.workers": None,
         "server.on_disconnect": None,
         "server.replay_ttl": None,
