@@ -12,6 +12,9 @@ from typing import Final
 from benchmarks.agents import measure_agent_step, measure_resident, measure_schemas
 from benchmarks.processes import Workplace
 from benchmarks.serving import measure_one_line, measure_quickstart, measure_throughput
+from benchmarks.sessions import measure_cold_load, measure_turns
+from benchmarks.sessions_million import measure_million
+from benchmarks.sessions_throughput import measure_session_throughput
 from benchmarks.starting import measure_help, measure_import, measure_start
 from benchmarks.table import HEADER, Row
 
@@ -25,12 +28,18 @@ GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]
     ("agent-step",): measure_agent_step,
     ("schemas",): measure_schemas,
     ("resident",): measure_resident,
+    ("turns",): measure_turns,
+    ("cold-load",): measure_cold_load,
+    ("session-throughput",): measure_session_throughput,
+    ("million",): measure_million,
 }
 """What measures the rows of these names; some are measured together."""
 
 REFERENCES: Final = """\
 reference: for import and help, the import of aiohttp.web, pydantic-settings, yaml and dependency-injector;
            for a row "of its limit", the limit itself;
+           for a row "x/y", the same at y;
+           for session-throughput "of bare", benchmarks/sessions_bare.py, which says the same to the database
            for the others, benchmarks/bare.py, which writes the same lines on bare aiohttp"""
 
 

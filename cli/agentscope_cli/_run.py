@@ -52,8 +52,10 @@ def run(
     runtime = Runtime(loaded.settings, project=loaded.project)
 
     def on_ready(address: str) -> None:
-        # What the start has made stays: garbage collections need not go through it again and again.
+        # What the start has made stays: garbage collections need not go through it again and again. The process is
+        # this program's own, and a server makes more objects in a moment than Python's default is meant for.
         gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
         announce(runtime, address, log_format)
 
     asyncio.run(serve(runtime, on_ready))

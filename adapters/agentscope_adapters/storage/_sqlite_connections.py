@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ Durability = Literal["full", "normal"]
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process's transaction."""
+
+_LOCKED_PAUSE = 0.02
 
 _CACHE_KIB = 16 * 1024
 """SQLite's own 2 MiB make a load thrice as slow when there are a million sessions. It is only taken when needed."""
@@ -37,7 +40,7 @@ def make_engine(
 
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _switch_to_wal(connection)
             connection.execute(f"PRAGMA synchronous={durability}")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute(f"PRAGMA foreign_keys={int(foreign_keys)}")
@@ -54,11 +57,35 @@ def make_engine(
     return engine
 
 
-def set_synchronous(connection: Connection, durability: Durability) -> None:
-    """Whether commits wait for the disk. Not inside a transaction."""
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    # The one statement that does not wait for other processes by itself: two that start on a new file would clash.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCKED_PAUSE)
+        else:
+            return
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another connection was in the way."""
+    return str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Python's own connection, for what SQLAlchemy has no word for, or many."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
-    driver.execute(f"PRAGMA synchronous={durability}")
+    return driver
+
+
+def set_synchronous(connection: Connection, durability: Durability) -> None:
+    """Whether commits wait for the disk. Not inside a transaction."""
+    driver_of(connection).execute(f"PRAGMA synchronous={durability}")
 
 
 def create_folder(folder: Path) -> None:

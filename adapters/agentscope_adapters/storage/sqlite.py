@@ -1,9 +1,11 @@
-"""SQLite: the synchronous engine on one connection, in a thread of its own. One hop to the thread a transaction."""
+"""SQLite: the synchronous engine on one connection, in a thread of its own. One hop to the thread a transaction, which
+writes that wait together share."""
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Generator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Final, TypeVar
@@ -16,16 +18,18 @@ from agentscope.errors import UserError
 from agentscope.session import Pause
 from agentscope_adapters.storage._database import Failure, Transaction
 from agentscope_adapters.storage._dialect import Dialect
+from agentscope_adapters.storage._group_commit import GroupCommit, Write, run_all
 from agentscope_adapters.storage._location import SqliteLocation
 from agentscope_adapters.storage._sqlite_connections import (
     BUSY_SECONDS,
     READING,
     Durability,
     create_folder,
+    driver_of,
+    is_locked,
     make_engine,
     set_synchronous,
 )
-from agentscope_adapters.storage._worker import Worker
 
 _T = TypeVar("_T")
 
@@ -33,7 +37,6 @@ _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 
 _UNWRITABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_FULL")
-_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 def _tell_nobody(_connection: Connection, _session_ids: Collection[str]) -> None:
@@ -57,11 +60,17 @@ class SqliteDatabase:
         self._location = location
         self._durability: Durability = durability
         self._thread = _thread()
+        self._write_together = GroupCommit(self._thread, self._commit)
 
     @cached_property
     def _engine(self) -> Engine:
         # Made in the thread: even that touches the file system.
         return make_engine(self._location.path, self._durability)
+
+    @cached_property
+    def _writing(self) -> Connection:
+        # Kept open: to check one out and in takes as long as a small transaction.
+        return self._engine.connect()
 
     @cached_property
     def _own_engine(self) -> Engine:
@@ -70,16 +79,15 @@ class SqliteDatabase:
 
     async def exists(self) -> bool:
         """See ``Database``."""
-        return await self._thread(self._location.path.exists)
+        return await _hop(self._thread, self._location.path.exists)
 
     async def read(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
-        return await self._thread(lambda: self._read(transaction))
+        return await _hop(self._thread, lambda: self._read(transaction))
 
     async def write(self, transaction: Callable[[Connection], _T], *, lasts: bool = True) -> _T:
         """See ``Database``."""
-        work = self._write if lasts or self._durability == "normal" else self._write_unsynced
-        return await self._thread(lambda: work(transaction))
+        return await self._write_together(transaction, lasts=lasts)
 
     async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
@@ -91,14 +99,17 @@ class SqliteDatabase:
         thread = _thread()
         opened = _OwnTransaction(thread)
         try:
-            await thread(lambda: opened.begin(self._own_engine, writes=writes))
+            await _hop(thread, lambda: opened.begin(self._own_engine, writes=writes))
             yield opened
         finally:
-            await thread.aclose(opened.close)
+            closed = thread.submit(opened.close)
+            # Without waiting: the thread first finishes what it was given, whatever happens to this task.
+            thread.shutdown(wait=False)
+            await asyncio.shield(asyncio.wrap_future(closed))
 
     async def migrate(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
-        return await self._thread(lambda: self._migrate(transaction))
+        return await _hop(self._thread, lambda: self._migrate(transaction))
 
     @contextmanager
     def watch(self, session_id: str) -> Generator[Pause]:
@@ -109,7 +120,7 @@ class SqliteDatabase:
         """See ``Database``."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, sqlite3.Error | OSError):
-            return Failure(str(cause), _remedy(cause) or "see that the file is whole", _is_locked(cause))
+            return Failure(str(cause), _remedy(cause) or "see that the file is whole", is_locked(cause))
         if isinstance(cause, SQLAlchemyError):
             # Its text may quote what was to be stored.
             return Failure(type(cause).__name__, "see the log", passes=False)
@@ -127,24 +138,38 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """See ``Database``."""
-        await self._thread.aclose(lambda: self._engine.dispose())
+        await asyncio.shield(self._close())
 
     def _read(self, transaction: Callable[[Connection], _T]) -> _T:
         with self._engine.connect().execution_options(**READING) as connection:
             return transaction(connection)
 
-    def _write(self, transaction: Callable[[Connection], _T]) -> _T:
-        with self._engine.begin() as connection:
-            return transaction(connection)
-
-    def _write_unsynced(self, transaction: Callable[[Connection], _T]) -> _T:
-        with self._engine.connect() as connection:
+    def _commit(self, batch: Sequence[Write]) -> None:
+        connection = self._writing
+        unsynced = self._durability == "full" and not any(write.lasts for write in batch)
+        if unsynced:
             set_synchronous(connection, "normal")
-            try:
-                with connection.begin():
-                    return transaction(connection)
-            finally:
+        try:
+            with connection.begin():
+                run_all(connection, batch)
+        finally:
+            # After a COMMIT that failed: the connection stays, and nothing may stay open on it.
+            driver_of(connection).rollback()
+            if unsynced:
                 set_synchronous(connection, self._durability)
+
+    async def _close(self) -> None:
+        # Whatever happens to the task that closes, the thread first finishes what it was given.
+        await self._write_together.finished()
+        try:
+            await _hop(self._thread, self._dispose)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    def _dispose(self) -> None:
+        if "_writing" in vars(self):
+            self._writing.close()
+        self._engine.dispose()
 
     def _migrate(self, transaction: Callable[[Connection], _T]) -> _T:
         if self._location.in_default_folder:
@@ -159,15 +184,20 @@ class SqliteDatabase:
             engine.dispose()
 
 
-def _thread() -> Worker:
+def _thread() -> ThreadPoolExecutor:
     """A thread for one connection: SQLite's are used where they were made."""
-    return Worker("agentscope-sqlite")
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentscope-sqlite")
+
+
+async def _hop(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+    """What ``work`` returns, done in the thread. A caller that is cancelled does not stop it."""
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
 class _OwnTransaction:
     """See ``Transaction``. ``begin`` and ``close`` run in its thread."""
 
-    def __init__(self, thread: Worker) -> None:
+    def __init__(self, thread: ThreadPoolExecutor) -> None:
         self._thread = thread
         self._connection: Connection | None = None
 
@@ -179,10 +209,10 @@ class _OwnTransaction:
         self._connection.exec_driver_sql("SELECT 1 FROM sessions LIMIT 1").close()
 
     async def __call__(self, transaction: Callable[[Connection], _T], /) -> _T:
-        return await self._thread(lambda: transaction(self._opened))
+        return await _hop(self._thread, lambda: transaction(self._opened))
 
     async def commit(self) -> None:
-        await self._thread(lambda: self._opened.commit())
+        await _hop(self._thread, lambda: self._opened.commit())
 
     def close(self) -> None:
         if self._connection is not None:
@@ -194,14 +224,10 @@ class _OwnTransaction:
         return self._connection
 
 
-def _is_locked(cause: BaseException) -> bool:
-    return str(getattr(cause, "sqlite_errorname", "")).startswith(_LOCKED)
-
-
 def _remedy(cause: BaseException | None) -> str | None:
     name = str(getattr(cause, "sqlite_errorname", ""))
     if isinstance(cause, OSError) or name.startswith(_UNWRITABLE):
         return "make sure that its folder exists and that this user may write to both"
-    if name.startswith(_LOCKED):
+    if cause is not None and is_locked(cause):
         return f"another program has been writing for more than {BUSY_SECONDS:g} seconds: stop it and try again"
     return None
