@@ -1,11 +1,12 @@
-"""What every test has: a header that names its Postgres, and a guard on the event loop."""
+"""What every test has: a header that names its Postgres, a server of it, and a guard on the event loop."""
 
 from collections.abc import Generator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from postgres import describe_postgres
+from postgres import PostgresServer, describe_postgres
+from postgres import postgres_server as running_postgres
 
 _AT_START = [
     ("agentscope/runtime/_runtime.py", "__init__"),
@@ -40,4 +41,21 @@ def event_loop_guard() -> Generator[BlockBuster, None, None]:
             function.can_block_in("asyncpg/connect_utils.py", {"_dot_postgresql_path", "_parse_connect_dsn_and_args"})
             # A traceback in the log is read from the source files.
             function.can_block_in("logging/__init__.py", {"formatException"})
+            # Coverage locks its own data when a thread comes to a new file.
+            function.can_block_in("coverage/collector.py", {"lock_data"})
         yield guard
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Generator[PostgresServer]:
+    """One server for all tests; a test that stops it must start it again."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Generator[str]:
+    """A database without tables."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)

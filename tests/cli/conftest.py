@@ -1,31 +1,13 @@
 """Projects with stored sessions."""
 
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from agentscope.message import Msg
 from agentscope.session import SessionRepository
-from postgres import PostgresServer
-from postgres import postgres_server as running_postgres
 from session_commands import make_project, with_repository
 from stored import memory_of, plain, store
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Generator[PostgresServer]:
-    """One server for all tests of the command line."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Generator[str]:
-    """A database without tables."""
-    name = postgres_server.create_database()
-    yield postgres_server.url(name)
-    postgres_server.drop_database(name)
 
 
 @pytest.fixture

@@ -17,23 +17,7 @@ from agentscope.session import InMemorySessionRepository, SessionRepository
 from agentscope_adapters.storage.migrations import upgrade_schema
 from agentscope_adapters.storage.repository import open_repository
 from postgres import PostgresServer
-from postgres import postgres_server as running_postgres
 from storage.helpers import OpenStore
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Generator[PostgresServer]:
-    """One server for all tests; a test that stops it must start it again."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Generator[str]:
-    """A database without tables."""
-    name = postgres_server.create_database()
-    yield postgres_server.url(name)
-    postgres_server.drop_database(name)
 
 
 @pytest.fixture(scope="session")
