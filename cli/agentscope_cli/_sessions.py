@@ -81,9 +81,9 @@ def list_command(store: ProjectStore, limit: int | None, after: str | None, wide
 
     try:
         store.run(lambda repository: list_sessions(repository, Listing(limit, after, wide, as_json)))
-    except NoDatabaseError:
-        if not as_json:
-            click.echo("no sessions", err=True)
+    except NoDatabaseError as error:
+        # No failure: a project that nobody has used yet has no sessions.
+        click.echo(str(error), err=True)
 
 
 @sessions.command()
@@ -151,7 +151,12 @@ def delete(store: ProjectStore, session_ids: tuple[str, ...], as_json: bool) -> 
 @_of_project
 def prune(store: ProjectStore, older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete the sessions that were last saved longer ago than AGE. Those in use stay."""
-    from agentscope_cli._sessions_remove import cut_off, prune_sessions
+    from agentscope_cli._sessions_remove import cut_off, prune_sessions, tell_pruned
+    from agentscope_cli._sessions_store import NoDatabaseError
 
     before = cut_off(older_than, store.settings.ttl)
-    store.run(lambda repository: prune_sessions(repository, before, dry_run=dry_run, as_json=as_json))
+    try:
+        store.run(lambda repository: prune_sessions(repository, before, dry_run=dry_run, as_json=as_json))
+    except NoDatabaseError as error:
+        click.echo(str(error), err=True)
+        tell_pruned(0, before, dry_run=dry_run, as_json=as_json)

@@ -30,7 +30,10 @@ class Output:
 
     @classmethod
     def standard(cls) -> "Output":
-        """Standard output."""
+        """Standard output. Raises ``UserError`` when it is closed."""
+        # Python has none when the file descriptor was closed at the start: `… >&-`.
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise UserError("standard output is closed: there is nowhere to write to")
         sys.stdout.flush()
         return cls(sys.stdout.fileno(), "standard output")
 

@@ -64,6 +64,11 @@ async def prune_sessions(repository: SessionRepository, before: datetime, *, dry
         else:
             while deleted := await repository.prune(before, limit=_BATCH):
                 done += deleted
+    tell_pruned(done, before, dry_run=dry_run, as_json=as_json)
+
+
+def tell_pruned(done: int, before: datetime, *, dry_run: bool, as_json: bool) -> None:
+    """Say how many sessions were deleted."""
     if as_json:
         click.echo(orjson.dumps({"sessions": done, "before": utc_text(before), "dry_run": dry_run}))
     else:
