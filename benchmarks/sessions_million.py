@@ -169,7 +169,7 @@ def _filling(numbers: str, session_id: str, time: str) -> tuple[str, ...]:
     return (
         f"""INSERT INTO sessions (session_id, version, created_at, updated_at, fence, size_bytes)
         {numbers} SELECT {session_id}, 1, {time}, {time}, 1, {_SIZE} FROM t""",
-        f"""INSERT INTO session_modules (session_id, name, state, lists, fence, size_bytes)
+        f"""INSERT INTO session_modules (session_id, name, head, lists, fence, size_bytes)
         {numbers} SELECT {session_id}, 'memory', '{_STATE}', '{{"/content":1}}', 1, {len(_STATE)} FROM t""",
         f"""INSERT INTO session_items (session_id, module, pointer, position, size_bytes, item)
         {numbers} SELECT {session_id}, 'memory', '/content', position, {len(_ITEM)}, :item

@@ -47,6 +47,9 @@ def upgrade() -> None:
         "UPDATE sessions SET size_bytes = (SELECT coalesce(sum(session_modules.size_bytes), 0)"
         " FROM session_modules WHERE session_modules.session_id = sessions.session_id)"
     )
+    # Under another name, so that a server of the version before, which still runs, fails: it would take a list whose
+    # items are rows for an empty one, and its turns would be lost.
+    op.execute("ALTER TABLE session_modules RENAME COLUMN state TO head")
     op.create_index("sessions_updated_at_idx", "sessions", ["updated_at"])
     op.create_table(
         "session_items",
@@ -74,6 +77,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE session_modules RENAME COLUMN head TO state")
     _fold_items(op.get_bind())
     op.drop_table("session_leases")
     op.drop_table("session_items")

@@ -35,7 +35,10 @@ def _project(command: _Command) -> _Command:
 @db.command()
 @_project
 def upgrade(project: Path, config: Path | None, assignments: tuple[str, ...]) -> None:
-    """Bring the schema up to date. Safe to run from several places at once, and while servers run."""
+    """Bring the schema up to date. Safe to run from several places at once.
+
+    Servers of an older version that still run fail their turns from then on, until they are replaced.
+    """
     import asyncio
 
     from agentscope_adapters.storage.migrations import upgrade_schema

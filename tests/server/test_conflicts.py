@@ -116,3 +116,17 @@ async def test_a_running_invocation_is_cancelled_by_request(content: str) -> Non
         assert (await server.lines(invocation("next")))[-1]["metadata"]["done"] is True
         assert (await server.client.post("/sessions/s1/cancel")).status == 404
         assert app.cancelled == [content]
+
+
+@pytest.mark.parametrize("on_conflict", ["queue", "reject", "replace"])
+async def test_deleting_a_session_waits_for_its_invocation_whatever_messages_do(on_conflict: str) -> None:
+    async with served(Slow, session={"backend": "memory", "on_conflict": on_conflict}) as server:
+        app = app_of(server)
+        first = asyncio.create_task(server.lines(invocation("first")))
+        await app.started.get()
+        deleting = asyncio.create_task(server.client.delete("/sessions/s1"))
+        done, _ = await asyncio.wait([deleting], timeout=0.2)
+        assert not done
+        app.go_on.set()
+        assert (await first)[-1]["metadata"]["done"] is True
+        assert (await deleting).status == 404, "nothing of it was ever stored"

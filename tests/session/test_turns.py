@@ -1,6 +1,8 @@
 """A turn reads and writes what it adds, however long the session is and wherever the turn before it ran."""
 
 import asyncio
+import gc
+import pickle
 from typing import Any
 
 import pytest
@@ -604,3 +606,158 @@ async def test_a_turn_that_fails_does_not_go_back_to_a_session_that_was_deleted_
             return [str(msg.content) for msg, _ in one.desk.memory.content]
 
         assert await one.inside(look) == []
+
+
+class Failing(Recording):
+    """A store whose saves fail when they are to; ``lands`` says whether they land all the same."""
+
+    fails = lands = False
+
+    async def save(self, *args: Any, **kwargs: Any) -> Revision:
+        if not self.fails:
+            return await super().save(*args, **kwargs)
+        if self.lands:
+            await super().save(*args, **kwargs)
+        raise SessionStoreError("the store is away")
+
+
+async def test_a_session_deleted_elsewhere_stays_deleted_where_a_save_of_it_had_failed() -> None:
+    store = Failing()
+    async with replicas(store) as [one, two]:
+        await one.turn("secret")
+        store.fails = True
+        with pytest.raises(SessionStoreError):
+            await one.turn("lost")
+        store.fails = False
+        assert await two.runtime.delete_session("s")
+        assert await one.turn("hello") == ["hello"]
+
+
+@pytest.mark.parametrize("before", [[], ["a"]], ids=["a first save", "a later save"])
+async def test_an_app_may_load_and_go_on_when_the_outcome_of_its_save_is_lost(before: list[str]) -> None:
+    store = Failing()
+    async with replicas(store) as [one, two]:
+        for text in before:
+            await one.turn(text)
+
+        async def work(ctx: SessionContext) -> None:
+            session, memory = one.runtime.session, one.desk.memory
+            await session.load_session_state("s", memory=memory)
+            await memory.add(Msg("user", "b", "user"))
+            store.fails = store.lands = True
+            with pytest.raises(SessionStoreError):
+                await session.save_session_state("s", memory=memory)
+            store.fails = False
+            assert await session.load_session_state("s", memory=memory) is not None
+            await memory.add(Msg("user", "c", "user"))
+            await session.save_session_state("s", memory=memory)
+
+        await one.inside(work)
+        assert await two.turn("d") == [*before, "b", "c", "d"]
+
+
+async def test_what_was_read_after_the_lease_was_lost_is_not_taken_for_the_session() -> None:
+    """It may be the middle of another's turn, which goes on under the same fencing number."""
+    now = [0.0]
+
+    class Standing(Recording):
+        def __init__(self) -> None:
+            super().__init__()
+            self._clock = lambda: now[0]
+            self.before_load: Any = None
+
+        async def load(self, *args: Any, **kwargs: Any) -> Any:
+            if self.before_load is not None:
+                hook, self.before_load = self.before_load, None
+                await hook()
+            return await super().load(*args, **kwargs)
+
+    store = Standing()
+    async with replicas(store) as [one, two]:
+        await one.turn("one")
+        one.runtime.scopes.drop("s")
+        saved, go_on = asyncio.Event(), asyncio.Event()
+
+        async def rewrite(ctx: SessionContext) -> None:
+            session, memory = two.runtime.session, two.desk.memory
+            await session.load_session_state("s", memory=memory)
+            await memory.add(Msg("user", "two", "user"))
+            await session.save_session_state("s", memory=memory)
+            saved.set()
+            await go_on.wait()
+            await memory.clear()
+            await memory.add(Msg("user", "rewritten", "user"))
+            await session.save_session_state("s", memory=memory)
+
+        rewriting: list[asyncio.Task[Any]] = []
+
+        async def stand_still() -> None:
+            now[0] += 100
+            rewriting.append(asyncio.create_task(two.inside(rewrite)))
+            await saved.wait()
+
+        async def look(ctx: SessionContext) -> None:
+            await one.runtime.session.load_session_state("s", memory=one.desk.memory)
+
+        store.before_load = stand_still
+        with pytest.raises(SessionConflictError) as caught:
+            await one.inside(look)
+        assert caught.value.lease_lost
+        go_on.set()
+        await rewriting[0]
+        assert await one.turn("three") == ["rewritten", "three"]
+
+
+async def test_what_is_known_of_one_store_is_not_taken_for_anothers() -> None:
+    first, second = Recording(), Recording()
+    async with replicas(first, 1) as [replica]:
+        await replica.turn("of the first")
+        async with replicas(second, 1) as [other]:
+            await other.turn("of the second")
+        with replica.runtime.override(session_repository=second):
+            assert await replica.turn("x") == ["of the second", "x"]
+
+
+async def test_what_sessions_begin_with_holds_nothing_of_any_session() -> None:
+    async with replicas(Recording(), 1) as [replica]:
+        await replica.turn("secret", session_id="a")
+        await replica.turn("hello", session_id="b")
+        assert b"secret" not in pickle.dumps(replica.desk.memory)
+
+        async def look(ctx: SessionContext) -> bytes:
+            return pickle.dumps(replica.desk.memory)
+
+        assert b"secret" not in await replica.inside(look, session_id="b")
+        assert await replica.runtime.delete_session("a")
+        gc.collect()
+        assert not [there for there in gc.get_objects() if isinstance(there, Msg) and there.content == "secret"]
+
+
+async def test_a_return_of_a_lease_that_is_cancelled_lets_nobody_wait_for_ever() -> None:
+    class Cancelling(Recording):
+        cancels = True
+
+        async def release_leases(self, claims: Any) -> None:
+            if self.cancels:
+                self.cancels = False
+                raise asyncio.CancelledError
+            await super().release_leases(claims)
+
+    async with replicas(Cancelling(), 1, lease_ttl=0.3) as [replica]:
+        await replica.turn("a")
+        assert await asyncio.wait_for(replica.turn("b"), 10) == ["a", "b"]
+
+
+async def test_leases_that_could_not_be_given_back_for_an_unexpected_reason_are_tried_again_too() -> None:
+    class Broken(Recording):
+        broken = True
+
+        async def release_leases(self, claims: Any) -> None:
+            if self.broken:
+                self.broken = False
+                raise LookupError("of an adapter's own")
+            await super().release_leases(claims)
+
+    async with replicas(Broken(), lease_ttl=60) as [one, two]:
+        await one.turn("a")
+        assert await asyncio.wait_for(two.turn("b"), 20) == ["a", "b"]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
 
-from agentscope.errors import SchemaError, UserError
+from agentscope.errors import SchemaError, SessionStoreError, UserError
 from agentscope.runtime.settings import SessionSettings
 from agentscope.session import ListChange, ModuleChange, ModuleHead, Revision
 from agentscope_adapters.storage._database import find_database
@@ -268,3 +269,28 @@ async def test_processes_that_upgrade_at_once_do_it_once(
     assert sorted(line.strip() for line in said) == ["0001", "0002", "0002"]
     async with open_repository(settings, tmp_path) as repository:
         assert await repository.count_sessions() == 3
+
+
+async def test_a_server_of_the_version_before_fails_instead_of_losing_turns(
+    first_schema: SessionSettings, tmp_path: Path
+) -> None:
+    """It would take a list whose items are rows for an empty one."""
+    await upgrade_schema(first_schema, tmp_path)
+
+    for statement in (
+        "SELECT state FROM session_modules",
+        "INSERT INTO session_modules (session_id, name, state) VALUES ('alice', 'new', '1')",
+    ):
+        with pytest.raises(DBAPIError):
+            await run(first_schema, tmp_path, lambda connection: connection.exec_driver_sql(statement))  # noqa: B023
+
+
+async def test_a_server_whose_schema_is_changed_under_it_does_not_answer(
+    first_schema: SessionSettings, tmp_path: Path
+) -> None:
+    await upgrade_schema(first_schema, tmp_path)
+    async with open_repository(first_schema, tmp_path) as repository:
+        await repository.ping()
+        await downgrade_schema(first_schema, tmp_path, "0001")
+        with pytest.raises(SessionStoreError, match="its schema was changed while this server runs"):
+            await repository.ping()

@@ -93,7 +93,7 @@ async def test_modules_and_items_belong_to_a_session_and_go_with_it(tmp_path: Pa
         database = find_database(SessionSettings(), tmp_path)
         try:
             for table, columns in (
-                ("session_modules", "(session_id, name, state) VALUES ('x', 'm', '1')"),
+                ("session_modules", "(session_id, name, head) VALUES ('x', 'm', '1')"),
                 ("session_items", "VALUES ('x', 'm', '/p', 0, 1, '1')"),
             ):
                 with pytest.raises(IntegrityError):

@@ -78,6 +78,12 @@ class GroupCommit:
                     # None of it landed, as far as can be known.
                     for write in batch:
                         write.error = error
+                except asyncio.CancelledError:
+                    # With the whole program: nobody may be left waiting.
+                    for write in (*batch, *self._waiting):
+                        write.outcome.cancel()
+                    self._waiting.clear()
+                    raise
                 for write in batch:
                     _settle(write)
         finally:

@@ -38,7 +38,7 @@ def _load(condition: Any) -> Select[*tuple[Any, ...]]:
     """One statement, so that all is of one moment; the outer join keeps a session without modules."""
     newer = modules.c.fence > bindparam("since")
     return (
-        select(*_SUMMARY, modules.c.name, case((newer, modules.c.state)), case((newer, modules.c.lists)))
+        select(*_SUMMARY, modules.c.name, case((newer, modules.c.head)), case((newer, modules.c.lists)))
         .select_from(sessions.outerjoin(modules, and_(modules.c.session_id == sessions.c.session_id, condition)))
         .where(sessions.c.session_id == bindparam("session_id"))
     )

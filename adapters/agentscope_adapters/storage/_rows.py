@@ -29,7 +29,7 @@ def head_row(session_id: str, name: str, head: ModuleHead, fence: int) -> dict[s
     return {
         "session_id": session_id,
         "name": name,
-        "state": head.state,
+        "head": head.state,
         "lists": orjson.dumps(dict(head.lists)).decode(),
         "fence": fence,
         "size_bytes": size_of(head.state),

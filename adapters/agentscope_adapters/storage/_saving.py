@@ -72,7 +72,7 @@ class SaveStatements:
         upsert = dialect.insert(session_modules)
         self.put_heads = upsert.on_conflict_do_update(
             index_elements=["session_id", "name"],
-            set_={name: upsert.excluded[name] for name in ("state", "lists", "fence", "size_bytes")},
+            set_={name: upsert.excluded[name] for name in ("head", "lists", "fence", "size_bytes")},
         )
         self.delete = delete(sessions).where(sessions.c.session_id == bindparam("lease_id"), held)
         self.held = held_lease(dialect)

@@ -46,12 +46,13 @@ session_modules = Table(
     metadata,
     _session_id(),
     Column("name", Text, primary_key=True),
-    Column("state", Text, nullable=False),
+    # The state, in which the lists that are rows are empty.
+    Column("head", Text, nullable=False),
     # A JSON object: pointer -> fence of the save that last changed items which were there before it.
     Column("lists", Text, nullable=False, server_default="{}"),
-    # Of the save that last changed `state` or `lists`.
+    # Of the save that last changed `head` or `lists`.
     Column("fence", BigInteger, nullable=False, server_default="1"),
-    # Of `state`, in UTF-8.
+    # Of `head`, in UTF-8.
     Column("size_bytes", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -80,3 +81,6 @@ session_leases = Table(
     # Who gets it at its release.
     Column("next_owner", Text),
 )
+
+# The one alembic keeps. In its own MetaData: it is no table of ours.
+VERSIONS = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))

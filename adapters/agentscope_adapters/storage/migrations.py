@@ -10,17 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select
+from sqlalchemy import Connection, inspect, select
 
 from agentscope.errors import SchemaError, UserError
 from agentscope.runtime.settings import SessionSettings
 from agentscope_adapters.storage._database import Database, find_database
-from agentscope_adapters.storage._schema import REVISIONS
+from agentscope_adapters.storage._schema import REVISIONS, VERSIONS
 
 logger = logging.getLogger(__name__)
-
-# The one alembic keeps. In its own MetaData: it is no table of ours.
-_VERSIONS = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
 
 # alembic's `context` and `op` are global to the process: two runtimes that start together take turns.
 _ALEMBIC = threading.Lock()
@@ -134,8 +131,8 @@ async def _opened(settings: SessionSettings, project: Path) -> AsyncGenerator[Da
 def _state(connection: Connection, label: str) -> SchemaState:
     found = None
     # Asked first: on Postgres a failing SELECT would spoil the transaction.
-    if inspect(connection).has_table(_VERSIONS.name):
-        found = connection.execute(select(_VERSIONS.c.version_num)).scalar_one_or_none()
+    if inspect(connection).has_table(VERSIONS.name):
+        found = connection.execute(select(VERSIONS.c.version_num)).scalar_one_or_none()
     return SchemaState(label, found, needed=REVISIONS[-1])
 
 

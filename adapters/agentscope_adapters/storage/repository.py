@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, select, true
+from sqlalchemy import Connection, select
 
+from agentscope.errors import SessionStoreError
 from agentscope.runtime.settings import SessionSettings
 from agentscope.session import (
     Claim,
@@ -28,6 +29,7 @@ from agentscope_adapters.storage._reading import SqlSessionReader
 from agentscope_adapters.storage._restoring import Restore
 from agentscope_adapters.storage._retries import Retries
 from agentscope_adapters.storage._saving import Delete, Save, SaveStatements
+from agentscope_adapters.storage._schema import REVISIONS, VERSIONS
 from agentscope_adapters.storage.migrations import require_schema
 
 _T = TypeVar("_T")
@@ -119,7 +121,9 @@ class SqlSessionRepository(SqlSessionReader):
 
     async def ping(self) -> None:
         """See ``SessionRepository.ping``."""
-        await self._read(lambda connection: connection.execute(select(true())).all())
+        found = await self._read(lambda connection: connection.execute(select(VERSIONS.c.version_num)).scalars().all())
+        if found != [REVISIONS[-1]]:
+            raise SessionStoreError(f"the session store {self.label}: its schema was changed while this server runs")
 
     @asynccontextmanager
     async def _transaction(self, *, writes: bool) -> AsyncGenerator[Transaction]:

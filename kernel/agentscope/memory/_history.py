@@ -12,12 +12,13 @@ Entry = tuple[Msg, Marks]
 
 
 class _Log:
-    """Entries that several histories share, each a beginning of its own; only added to."""
+    """Entries that several histories share, each a beginning of its own; only added to, unless it is ``sealed``."""
 
-    __slots__ = ("_indexed", "_positions", "_repeated", "entries")
+    __slots__ = ("_indexed", "_positions", "_repeated", "entries", "sealed")
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], *, sealed: bool = False) -> None:
         self.entries = entries
+        self.sealed = sealed
         self._indexed = 0
         self._positions: dict[str, int] = {}
         self._repeated: dict[str, list[int]] = {}
@@ -52,12 +53,20 @@ class History(Sequence[Entry]):
         other._log, other._length = self._log, self._length
         return other
 
+    def seal(self) -> None:
+        """Share the entries for reading alone: what sessions begin with must not hold what one of them adds."""
+        self._log = _Log(list(self), sealed=True)
+
     def __deepcopy__(self, memo: object) -> Self:
-        return self.fork()
+        return type(self)(list(self))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[Entry]]]:
+        # Not the entries that others have added.
+        return type(self), (list(self),)
 
     def add(self, msg: Msg, marks: Marks) -> None:
         """Add a message at the end."""
-        if len(self._log.entries) != self._length:
+        if len(self._log.entries) != self._length or self._log.sealed:
             # A fork went on from here: what it added is not this history's.
             self._log = _Log(self._log.entries[: self._length])
         self._log.entries.append((msg, marks))
@@ -123,8 +132,7 @@ class History(Sequence[Entry]):
         return self._length
 
     def __iter__(self) -> Iterator[Entry]:
-        entries = self._log.entries
-        return iter(entries if len(entries) == self._length else entries[: self._length])
+        return islice(self._log.entries, self._length)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...

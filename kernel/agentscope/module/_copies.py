@@ -21,6 +21,12 @@ class Forkable(Protocol):
         ...
 
 
+def seal(value: Any) -> None:
+    """Tell a value of state that sessions begin with it: forks of it must share nothing that they add to."""
+    if hasattr(cast("type[object]", type(value)), "seal"):
+        value.seal()
+
+
 class Forking(dict[int, Any]):
     """The memo of a copy of state, in which modules stand for themselves: each has a state of its own."""
 

@@ -8,7 +8,7 @@ from threading import RLock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-from agentscope.module._copies import forked
+from agentscope.module._copies import forked, seal
 
 Values = dict[str, Any]
 
@@ -99,6 +99,8 @@ class ModuleState:
     def seal(self) -> None:
         """Let go of what others may hold too, so that they can't change what sessions start from."""
         self.own = forked(self.own)
+        for value in self.own.values():
+            seal(value)
 
     def finish(self) -> None:
         """``__init__`` is over: what the module holds now is its template."""

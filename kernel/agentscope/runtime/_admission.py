@@ -53,8 +53,11 @@ class Admission:
 
     @asynccontextmanager
     async def session(self, session_id: str) -> AsyncGenerator[None]:
-        """The session without a slot, for what is done to it between its invocations. Raises as ``enter`` does."""
-        turn = await self._sessions.acquire(session_id)
+        """The session without a slot, for what is done to it between its invocations: it waits for them.
+
+        Raises ``SessionBusyError`` when it does not become free in time.
+        """
+        turn = await self._sessions.acquire(session_id, on_conflict="queue")
         try:
             yield
         finally:

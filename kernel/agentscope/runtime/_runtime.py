@@ -244,7 +244,7 @@ class Runtime:
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session, between its invocations: what is stored of it, and what this process has of it.
 
-        Return False when there was nothing. Raises ``SessionBusyError`` when it does not become free in time, and
+        Return False when nothing was stored. Raises ``SessionBusyError`` when it does not become free in time, and
         ``SessionStoreError`` when the store fails.
         """
         if not self.is_initialized:
@@ -259,7 +259,8 @@ class Runtime:
                 deleted = await self.container.session_repository().delete(lease)
             finally:
                 leases.release(lease)
-            return self.scopes.drop(session_id) or deleted
+            self.scopes.drop(session_id)
+            return deleted
 
     @property
     def servers(self) -> Mapping[str, ToolServer]:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from agentscope.module import TrackedList
 from agentscope.session._json import pointed_at
 from agentscope.session._port import NEVER_SAVED, Revision
+
+_OUTDATED: Final = Revision(-1, 0)
 
 
 @dataclass(slots=True)
@@ -55,18 +57,24 @@ class KnownModule:
 class KnownSession:
     """A session as it is stored at ``revision``: its modules by name, None for one that it does not have.
 
-    ``created_at`` is None for one that does not exist. ``complete`` says that there are no other modules.
+    ``created_at`` is None for one that does not exist. ``complete`` says that there are no other modules, ``origin``
+    which store it is in.
     """
 
     revision: Revision = NEVER_SAVED
     created_at: datetime | None = None
     modules: dict[str, KnownModule | None] = field(default_factory=dict[str, KnownModule | None])
     complete: bool = False
+    origin: object = None
 
     @property
     def exists(self) -> bool:
         """Whether it was ever saved."""
         return self.revision != NEVER_SAVED
+
+    def outdated(self) -> "KnownSession":
+        """The same session, of which nothing is known any more but that it is the same."""
+        return KnownSession(_OUTDATED, self.created_at, origin=self.origin)
 
     def may_be_earlier(self, later: "KnownSession") -> bool:
         """Whether this is the same session as another that was read later, and not one that had its id before."""

@@ -43,9 +43,8 @@ class Leases:
 
     async def take(self, session_id: str) -> Lease:
         """The session's lease, as soon as it is free. Raises ``SessionBusyError`` when it is not in time."""
-        while (returning := self._returns.get(session_id)) is not None:
-            # It was this process's own until now, and is on its way back.
-            await asyncio.shield(returning)
+        if session_id in self._returns:
+            await self._until_returned(session_id)
         repository = self._repository()
         claim = Claim(session_id, f"{self._process}/{next(self._numbers)}")
         try:
@@ -57,8 +56,7 @@ class Leases:
             # It may have been taken all the same, or be handed over in a moment.
             self._give_back(claim, repository)
             if isinstance(error, TimeoutError):
-                message = f"session {session_id!r} was still busy elsewhere after {self._patience:g} seconds"
-                raise SessionBusyError(session_id, message) from error
+                raise self._busy(session_id) from error
             raise
         self._held[claim] = repository
         if self._renewing is None:
@@ -85,6 +83,19 @@ class Leases:
             self._give_back(claim, repository)
         if self._giving_back is not None:
             await asyncio.wait([self._giving_back])
+
+    async def _until_returned(self, session_id: str) -> None:
+        """Wait for a lease that was this process's own until now, and is on its way back."""
+        try:
+            async with asyncio.timeout(self._patience):
+                while (returning := self._returns.get(session_id)) is not None:
+                    await asyncio.shield(returning)
+        except TimeoutError as error:
+            raise self._busy(session_id) from error
+
+    def _busy(self, session_id: str) -> SessionBusyError:
+        message = f"session {session_id!r} was still busy elsewhere after {self._patience:g} seconds"
+        return SessionBusyError(session_id, message)
 
     async def _wait(self, repository: SessionRepository, claim: Claim) -> Lease:
         with repository.watch(claim.session_id) as pause:
@@ -113,19 +124,22 @@ class Leases:
                     self._returns.pop(session_id).set_result(None)
         finally:
             self._giving_back = None
+            # Only if it was cancelled is anything left: whoever waits then asks the store.
+            for returning in self._returns.values():
+                returning.set_result(None)
+            self._returns.clear()
 
     async def _give_back_to(self, repository: SessionRepository, claims: Collection[Claim]) -> None:
         try:
             await repository.release_leases(claims)
-        except SessionStoreError as error:
-            _log.warning("%d leases could not be given back yet: %s", len(claims), error)
+        except Exception as error:
+            # A boundary: who gives back is gone, and others wait behind it.
+            unexpected = None if isinstance(error, SessionStoreError) else error
+            _log.warning("%d leases could not be given back yet: %s", len(claims), error, exc_info=unexpected)
             runs_out = asyncio.get_running_loop().time() + self._ttl
             self._overdue |= dict.fromkeys(claims, (repository, runs_out))
             if self._trying_again is None and not self._closed:
                 self._trying_again = asyncio.create_task(self._try_again())
-        except Exception:
-            # A boundary: who gives back is gone, and others wait behind it.
-            _log.exception("leases run out instead of being given back")
 
     async def _try_again(self) -> None:
         """Sessions that were in use when the store went away are free soon after it is back."""
@@ -136,10 +150,10 @@ class Leases:
                 claims = [claim for claim, (held_by, _) in self._overdue.items() if held_by is repository]
                 try:
                     await repository.release_leases(claims)
-                except SessionStoreError:
+                except Exception as error:
+                    # The first time said what is wrong; at the latest the leases run out.
+                    _log.debug("leases could not be given back yet", exc_info=error)
                     continue
-                except Exception:
-                    _log.exception("leases run out instead of being given back")
                 for claim in claims:
                     del self._overdue[claim]
             for claim in [claim for claim, (_, runs_out) in self._overdue.items() if runs_out <= now()]:

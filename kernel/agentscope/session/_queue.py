@@ -66,8 +66,8 @@ class SessionQueue:
             busy.turn.stop(reason)
         return busy is not None
 
-    async def acquire(self, session_id: str) -> Turn:
-        """The session, as soon as it is this caller's.
+    async def acquire(self, session_id: str, *, on_conflict: OnConflict | None = None) -> Turn:
+        """The session, as soon as it is this caller's; ``on_conflict`` None does as the queue does.
 
         Raises ``SessionBusyError`` when that is not in time, and ``InvocationCancelledError`` when another takes this
         one's place.
@@ -77,9 +77,10 @@ class SessionQueue:
             turn = Turn(session_id)
             self._busy[session_id] = _Busy(turn)
             return turn
-        if self._on_conflict == "reject":
+        on_conflict = on_conflict or self._on_conflict
+        if on_conflict == "reject":
             raise SessionBusyError(session_id, f"session {session_id!r} is running another invocation")
-        if self._on_conflict == "replace":
+        if on_conflict == "replace":
             _replace(busy)
         return await self._wait(busy, session_id)
 

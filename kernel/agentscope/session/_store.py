@@ -158,7 +158,9 @@ class SessionStore:
             async with repository.snapshot() as reader:
                 return await read_session(reader, session_id, names, wanted, KnownSession())
         lease = await caller.use.lease(self._leases, session_id)
-        resident = cast("KnownSession | None", invocation.scope.stored) or KnownSession()
+        resident = cast("KnownSession | None", invocation.scope.stored)
+        if resident is None or resident.origin is not repository:
+            resident = KnownSession()
         # What an earlier save of this invocation left is newer than what the lease found.
         own = caller.use.known(session_id)
         revision = lease.revision if own is None else own.revision
@@ -170,8 +172,14 @@ class SessionStore:
             if names is not None and resident.revision == revision:
                 missing = tuple(name for name in names if name not in resident.modules)
             fresh = await read_session(repository, session_id, missing, wanted, resident)
+            if fresh.revision != revision:
+                # Under the lease nobody else changes it. What was read may be in the middle of another's turn.
+                caller.use.let_go(session_id)
+                found = fresh.revision.version or None
+                raise SessionConflictError(session_id, expected=revision.version, found=found, lease_lost=True)
             if fresh.revision == resident.revision and not fresh.complete:
                 fresh.modules = {**resident.modules, **fresh.modules}
+        fresh.origin = repository
         if resident.exists and not resident.may_be_earlier(fresh):
             # It was deleted elsewhere: what is left of it in this process goes, too.
             invocation.forget_state()
@@ -202,15 +210,16 @@ class SessionStore:
         try:
             now = datetime.now(UTC)
             revision = await repository.save(lease, changes, expected=known.revision, saved_at=now)
-        except BaseException as error:
-            # It may have landed all the same: what is stored now is only known by loading it.
+        except BaseException:
+            # It may have landed all the same: what is stored now is only known by loading it, under another lease.
             if scope is not None:
-                scope.stored = None
-            if not isinstance(error, SessionConflictError):
+                scope.stored = known.outdated() if known.exists else None
+                caller.use.let_go(session_id)
+            else:
                 caller.use.forget(session_id)
             raise
         created_at = known.created_at if known.exists else now
-        saved = KnownSession(revision, created_at, stored, known.complete or not known.exists)
+        saved = KnownSession(revision, created_at, stored, known.complete or not known.exists, repository)
         if scope is not None:
             scope.stored = saved
         return saved

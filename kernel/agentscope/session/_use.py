@@ -29,7 +29,7 @@ class SessionUse:
         self._ended = False
 
     async def lease(self, leases: Leases, session_id: str) -> Lease:
-        """The lease on the invocation's session, taken once and held to its end. Call it under the ``lock``."""
+        """The lease on the invocation's session, held to its end or until it is let go. Call it under the ``lock``."""
         if self._lease is None:
             self.is_waiting = True
             try:
@@ -61,12 +61,18 @@ class SessionUse:
         self._known.pop(session_id, None)
         self._with_contents.pop(session_id, None)
 
-    def end(self) -> None:
-        """The invocation is over: give the lease back."""
-        self._ended = True
+    def let_go(self, session_id: str) -> None:
+        """Forget the invocation's own session, and give its lease back: the next load takes another."""
+        self.forget(session_id)
         if self._lease is not None and self._leases is not None:
             self._leases.release(self._lease)
             self._lease = None
+
+    def end(self) -> None:
+        """The invocation is over: give the lease back."""
+        self._ended = True
+        if self._lease is not None:
+            self.let_go(self._lease.session_id)
 
 
 class TaskUses:
