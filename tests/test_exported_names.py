@@ -29,9 +29,10 @@ NAMES = {
     "agentscope.session": (
         "Caller Claim ConversationMovedError ConversationPage ExportFormatError InMemorySessionRepository "
         "ItemPage Lease Leases ListChange ModuleChange ModuleHead NEVER_SAVED OnExisting PATIENCE Pause Place "
-        "Pruner Revision SessionContext SessionQueue SessionReader SessionRepository SessionStore "
-        "SessionSummary SessionUse Stateful StoredSession StoredState Tally TaskUses Turn export_sessions "
-        "hold_session import_sessions module_states read_conversation utc_text"
+        "Pruner Revision SESSION_ID_PATTERN SessionContext SessionQueue SessionReader SessionRepository "
+        "SessionStore SessionSummary SessionUse Stateful StoredSession StoredState Tally TaskUses Turn "
+        "check_session_id export_sessions hold_session import_sessions module_states read_conversation "
+        "utc_text"
     ).split(),
     "agentscope.testing": (
         "FakeMcpServer FakeToolkit InMemorySessionRepository ModelCall RecordedToolCall Reply ScriptedModel run_app "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec
 
 import click
 
@@ -14,20 +14,8 @@ if TYPE_CHECKING:
 
 _Options = ParamSpec("_Options")
 
-_INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells have it."""
 
-
-class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; Ctrl-C ends it without a word, once it has cleaned up."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise click.exceptions.Exit(_INTERRUPTED) from None
-
-
-@click.group(cls=_Group)
+@click.group()
 def sessions() -> None:
     """List, show, export, import and delete the stored sessions of a project."""
 

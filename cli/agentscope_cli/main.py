@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import Any
 
 import click
 
@@ -14,6 +15,10 @@ _USER_ERROR = 2
 """The exit status for a mistake in a project or a command, as click uses for wrong options."""
 
 
+_INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
+
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from agentscope import __version__
@@ -22,7 +27,16 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; Ctrl-C ends it without a word, once it has cleaned up."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )

@@ -125,3 +125,39 @@ async def test_a_client_gets_its_trailer_when_the_turn_is_saved_and_an_error_whe
             line, trailer = await server.lines(invocation(session_id="other"))
         assert line["content"] == "hi"
         assert trailer["error"]["code"] == "SESSION_BUSY"
+
+
+async def test_modules_in_a_mapping_have_names_of_their_own() -> None:
+    class Numbered(AgentApp):
+        async def on_startup(self) -> None:
+            self.by_number = {1: Profile(), "1": Profile()}
+
+    async with Runtime(settings(session=AUTO), app=Numbered) as rt:
+        assert list(rt.session.auto) == ["by_number[1]", "by_number.1"]
+
+
+async def test_modules_that_hold_each_other_are_named() -> None:
+    class Circle(AgentApp):
+        async def on_startup(self) -> None:
+            self.one, self.two = Agent(), Agent()
+            setattr(self.one, "other", self.two)  # noqa: B010
+            setattr(self.two, "other", self.one)  # noqa: B010
+
+    async with Runtime(settings(session=AUTO), app=Circle) as rt:
+        with pytest.raises(TypeError, match=r"Circle\.one is part of itself"):
+            await say(rt, "hi")
+
+
+async def test_a_module_that_loads_asynchronously_is_refused() -> None:
+    class Late:
+        def state_dict(self) -> dict[str, int]:
+            return {}
+
+        async def load_state_dict(self, state: Any) -> None:
+            """Too late."""
+
+    async with Runtime(settings(), app=Auto) as rt:
+        await rt.session.load_session_state("s")
+        await rt.session.save_session_state("s", late=Late())
+        with pytest.raises(TypeError, match=r"Late\.load_state_dict must not be `async def`"):
+            await rt.session.load_session_state("s", late=Late())

@@ -132,3 +132,33 @@ async def test_the_next_one_is_not_stopped_by_what_was_said_to_the_one_before() 
     queue.release(first)
     stopping(await waiting, log, "second")
     assert log == []
+
+
+async def test_what_is_done_between_invocations_keeps_its_place_whoever_comes() -> None:
+    queue, log = SessionQueue(60, "replace"), list[str]()
+    first = await queue.acquire("s")
+    stopping(first, log, "first")
+    staying = asyncio.create_task(queue.acquire("s", stays=True))
+    await settle()
+    assert log == [], "it waits"
+    second = asyncio.create_task(queue.acquire("s"))
+    await settle()
+    assert log == ["first: a newer message of the session took its place"]
+    queue.release(first)
+    turn = await asyncio.wait_for(staying, 1)
+    assert not queue.stop("s", InvocationCancelledError("enough"))
+    third = asyncio.create_task(queue.acquire("s"))
+    with pytest.raises(InvocationCancelledError):
+        await second
+    queue.release(turn)
+    queue.release(await asyncio.wait_for(third, 1))
+    assert not queue.is_busy("s")
+
+
+async def test_what_is_done_between_invocations_waits_where_others_are_rejected() -> None:
+    queue = SessionQueue(60, "reject")
+    first = await queue.acquire("s")
+    staying = asyncio.create_task(queue.acquire("s", stays=True))
+    await settle()
+    queue.release(first)
+    queue.release(await asyncio.wait_for(staying, 1))

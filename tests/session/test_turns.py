@@ -761,3 +761,53 @@ async def test_leases_that_could_not_be_given_back_for_an_unexpected_reason_are_
     async with replicas(Broken(), lease_ttl=60) as [one, two]:
         await one.turn("a")
         assert await asyncio.wait_for(two.turn("b"), 20) == ["a", "b"]
+
+
+async def test_in_a_store_that_has_no_such_session_it_begins_anew() -> None:
+    async with replicas(Recording(), 1) as [replica]:
+        await replica.turn("of the first")
+        with replica.runtime.override(session_repository=Recording()):
+            assert await replica.turn("x") == ["x"]
+
+
+async def test_a_first_save_whose_outcome_was_lost_is_no_way_back_for_what_is_deleted() -> None:
+    store = Failing()
+    async with replicas(store) as [one, two]:
+
+        async def work(ctx: SessionContext) -> None:
+            memory = one.desk.memory
+            await one.runtime.session.load_session_state("s", memory=memory)
+            await memory.add(Msg("user", "secret", "user"))
+            store.fails = store.lands = True
+            with pytest.raises(SessionStoreError):
+                await one.runtime.session.save_session_state("s", memory=memory)
+            store.fails = False
+
+        await one.inside(work)
+        assert await two.runtime.delete_session("s")
+        assert await one.turn("hello") == ["hello"]
+
+
+@pytest.mark.parametrize(
+    "session_id",
+    ["", "a\nb", "\x00", "a" * 257, "\ud800", 5],
+    ids=["empty", "line", "NUL", "long", "surrogate", "number"],
+)
+async def test_what_is_no_session_id_is_refused_at_once(session_id: Any) -> None:
+    async with replicas(Recording(), 1) as [replica]:
+        for call in (
+            replica.runtime.session.load_session_state(session_id),
+            replica.runtime.session.save_session_state(session_id),
+            anext(replica.runtime.invoke("hi", session_id=session_id))
+            if session_id
+            else replica.runtime.session.load_session_state(session_id),
+        ):
+            with pytest.raises((ValueError, TypeError), match="session id"):
+                await call
+
+
+async def test_what_is_no_module_is_named() -> None:
+    async with replicas(Recording(), 1) as [replica]:
+        nothing: Any = None
+        with pytest.raises(TypeError, match="plan=None: a module has the methods state_dict and load_state_dict"):
+            await replica.runtime.session.save_session_state("s", plan=nothing)

@@ -240,3 +240,23 @@ async def test_a_database_that_cannot_be_written_is_refused_at_start(
     with pytest.raises(UserError, match="the file is read-only; make sure that"):
         async with open_repository(SessionSettings(), tmp_path):
             pytest.fail("opened")
+
+
+async def test_a_file_that_is_deleted_or_replaced_under_the_server_takes_no_saves(tmp_path: Path) -> None:
+    async with open_repository(SessionSettings(), tmp_path) as repository:
+        revision = await save(repository, plan=put("1"))
+        file = tmp_path / ".agentscope" / "sessions.db"
+        kept = file.rename(file.with_name("kept.db"))
+        for call in (repository.load("s"), save(repository, plan=put("2")), repository.ping()):
+            with pytest.raises(
+                SessionStoreError, match="deleted or replaced while it was open; put it back, or start"
+            ):
+                await call
+        with pytest.raises(SessionStoreError, match="deleted or replaced"):
+            async with repository.snapshot():
+                pass
+        assert not file.exists()
+        kept.rename(file)
+        stored = await repository.load("s")
+        assert stored is not None
+        assert stored.revision == revision

@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any, Final, Protocol
 
 from agentscope.session import Pause
@@ -67,7 +68,10 @@ class Listener:
     def watch(self, session_id: str) -> Generator[Pause]:
         """See ``SessionRepository.watch``."""
         if self._task is None:
-            self._task = asyncio.create_task(self._keep_listening(), name="agentscope-postgres-listener")
+            # In no caller's context: it works for all.
+            self._task = asyncio.get_running_loop().create_task(
+                self._keep_listening(), name="agentscope-postgres-listener", context=Context()
+            )
         woken = asyncio.Event()
         watching = self._watching.setdefault(session_id, set())
         watching.add(woken)

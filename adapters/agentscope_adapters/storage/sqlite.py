@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
 from typing import Final, TypeVar
 
@@ -60,6 +60,7 @@ class SqliteDatabase:
         self._location = location
         self._durability: Durability = durability
         self._thread = _thread()
+        self._file: tuple[int, int] | None = None
         self._write_together = GroupCommit(self._thread, self._commit)
 
     @cached_property
@@ -99,6 +100,7 @@ class SqliteDatabase:
         thread = _thread()
         opened = _OwnTransaction(thread)
         try:
+            await _hop(thread, self._require_file)
             await _hop(thread, lambda: opened.begin(self._own_engine, writes=writes))
             yield opened
         finally:
@@ -141,11 +143,25 @@ class SqliteDatabase:
         await asyncio.shield(self._close())
 
     def _read(self, transaction: Callable[[Connection], _T]) -> _T:
+        self._require_file()
         with self._engine.connect().execution_options(**READING) as connection:
             return transaction(connection)
 
+    def _require_file(self) -> None:
+        """Raise when the file is not the one that is open: what is saved there would be lost with this process."""
+        if "_engine" not in vars(self):
+            return
+        status = None
+        with suppress(FileNotFoundError):
+            status = self._location.path.stat()
+        there = None if status is None else (status.st_dev, status.st_ino)
+        self._file = self._file or there
+        if there != self._file:
+            raise _FileGoneError("the file was deleted or replaced while it was open")
+
     def _commit(self, batch: Sequence[Write]) -> None:
         connection = self._writing
+        self._require_file()
         unsynced = self._durability == "full" and not any(write.lasts for write in batch)
         if unsynced:
             set_synchronous(connection, "normal")
@@ -224,8 +240,14 @@ class _OwnTransaction:
         return self._connection
 
 
+class _FileGoneError(OSError):
+    """The database's file is not the one that was opened."""
+
+
 def _remedy(cause: BaseException | None) -> str | None:
     name = str(getattr(cause, "sqlite_errorname", ""))
+    if isinstance(cause, _FileGoneError):
+        return "put it back, or start this process anew"
     if isinstance(cause, OSError) or name.startswith(_UNWRITABLE):
         return "make sure that its folder exists and that this user may write to both"
     if cause is not None and is_locked(cause):

@@ -57,7 +57,7 @@ class Admission:
 
         Raises ``SessionBusyError`` when it does not become free in time.
         """
-        turn = await self._sessions.acquire(session_id, on_conflict="queue")
+        turn = await self._sessions.acquire(session_id, stays=True)
         try:
             yield
         finally:

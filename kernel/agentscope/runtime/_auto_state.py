@@ -16,7 +16,15 @@ def find_state_modules(app: AgentApp) -> dict[str, StateModule]:
     for name, value in vars(app).items():
         for key, module in _modules_in(value):
             found[f"{name}{key}"] = module
-    parts = {id(part) for module in found.values() for part in _parts(module)}
+    parts = set[int]()
+    for name, module in found.items():
+        of_module = set[int]()
+        _add_parts(module, of_module)
+        if id(module) in of_module:
+            raise TypeError(
+                f"{type(app).__name__}.{name} is part of itself: two modules hold each other, and no state ends"
+            )
+        parts |= of_module
     return {name: module for name, module in found.items() if id(module) not in parts}
 
 
@@ -32,10 +40,12 @@ def _modules_in(value: object) -> Iterator[tuple[str, StateModule]]:
         return
     for key, item in items:
         if isinstance(item, StateModule):
-            yield f".{key}", item
+            # Names are texts, and 1 and "1" are two keys.
+            yield f".{key}" if isinstance(key, str) or not isinstance(value, Mapping) else f"[{key!r}]", item
 
 
-def _parts(module: StateModule) -> Iterator[StateModule]:
+def _add_parts(module: StateModule, parts: set[int]) -> None:
     for child in child_modules(module):
-        yield child
-        yield from _parts(child)
+        if id(child) not in parts:
+            parts.add(id(child))
+            _add_parts(child, parts)

@@ -9,7 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from agentscope.errors import InvocationCancelledError, RuntimeNotReadyError, SessionBusyError, UnknownNameError
+from agentscope.errors import (
+    InvocationCancelledError,
+    RuntimeNotReadyError,
+    SessionBusyError,
+    SessionStoreError,
+    UnknownNameError,
+)
 from agentscope.message import Msg, new_id
 from agentscope.model import ChatModel
 from agentscope.module import SessionScopes, current_invocation, current_runtime
@@ -23,7 +29,7 @@ from agentscope.runtime._models import ModelSlots
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._tools import toolkit_handle
 from agentscope.runtime.settings import Settings, load_settings
-from agentscope.session import Caller, Leases, SessionStore, TaskUses, Turn
+from agentscope.session import Caller, Leases, SessionStore, TaskUses, Turn, check_session_id
 from agentscope.tool import ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
@@ -204,6 +210,7 @@ class Runtime:
         it may not start.
         """
         self._require_running()
+        check_session_id(session_id)
         around = find_invocation()
         nested = around is not None and around.runtime is self and not around.ended
         turn = await self._admission.enter(session_id, nested=nested)
@@ -280,6 +287,9 @@ class Runtime:
         try:
             async with asyncio.timeout(2.0):
                 await self.container.session_repository().ping()
+        except (SessionStoreError, TimeoutError) as error:
+            _log.warning("the session store does not answer: %s", error or "no answer within 2 seconds")
+            return False
         except Exception:
             _log.exception("the session store does not answer")
             return False

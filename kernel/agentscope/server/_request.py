@@ -31,6 +31,7 @@ from agentscope.message import (
 )
 from agentscope.server._errors import ApiError
 from agentscope.server._keys import RUNTIME
+from agentscope.session import SESSION_ID_PATTERN
 
 _MAX_DETAILS = 20
 _MAX_TEXT = 200
@@ -47,7 +48,7 @@ def _iso8601(value: str) -> str:
     return value
 
 
-SessionId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+SessionId = Annotated[str, Field(min_length=1, max_length=256, pattern=SESSION_ID_PATTERN)]
 
 _Block = Annotated[
     TextBlock | ThinkingBlock | ImageBlock | AudioBlock | VideoBlock | ToolUseBlock | ToolResultBlock,
@@ -87,6 +88,8 @@ _BODY = TypeAdapter(InvokeBody)
 _PLAIN_WORDS = {
     "extra_forbidden": "unknown field",
     "missing": "required",
+    "string_pattern_mismatch": "must not hold control characters",
+    "string_too_short": "must not be empty",
     "list_type": "must be a string or a list of content blocks",
 }
 

@@ -3,6 +3,7 @@
 from agentscope.session._context import SessionContext
 from agentscope.session._conversation import ConversationMovedError, ConversationPage, Place, read_conversation
 from agentscope.session._holding import PATIENCE, hold_session
+from agentscope.session._ids import SESSION_ID_PATTERN, check_session_id
 from agentscope.session._in_memory import InMemorySessionRepository
 from agentscope.session._known import StoredState
 from agentscope.session._leases import Leases
@@ -31,6 +32,7 @@ from agentscope.session._use import SessionUse, TaskUses
 __all__ = [
     "NEVER_SAVED",
     "PATIENCE",
+    "SESSION_ID_PATTERN",
     "Caller",
     "Claim",
     "ConversationMovedError",
@@ -61,6 +63,7 @@ __all__ = [
     "Tally",
     "TaskUses",
     "Turn",
+    "check_session_id",
     "export_sessions",
     "hold_session",
     "import_sessions",

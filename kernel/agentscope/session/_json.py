@@ -8,6 +8,7 @@ import orjson
 from agentscope.errors import StateNotSerializableError
 from agentscope.message import FrozenDict, FrozenList
 from agentscope.module import TrackedList, is_tracked_list
+from agentscope.session._ids import is_unicode
 
 _MAX_DEPTH = 200
 # Those of a memory's messages come back as what they are frozen from, and are frozen again.
@@ -52,7 +53,7 @@ def pointed_at(state: Any, pointer: str) -> tuple[Any, Any]:
 def _offence(value: object, path: _Path, depth: int, lists: dict[str, TrackedList]) -> tuple[_Path, str] | None:
     kind = type(value)
     if kind is str:
-        return None if _is_unicode(cast("str", value)) else (path, "the text holds a lone surrogate")
+        return None if is_unicode(cast("str", value)) else (path, "the text holds a lone surrogate")
     if value is None or kind is bool:
         return None
     if kind in _MAPPINGS or kind in _SEQUENCES:
@@ -76,22 +77,12 @@ def _offence_inside(
         return path, f"it is nested more than {_MAX_DEPTH} levels deep"
     in_mapping = isinstance(value, dict)
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if in_mapping and not (type(key) is str and _is_unicode(key)):
+        if in_mapping and not (type(key) is str and is_unicode(key)):
             return (path, key), "its key is not a JSON string"
         offence = _offence(item, (path, key), depth + 1, lists)
         if offence is not None:
             return offence
     return None
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _steps(path: _Path) -> list[Any]:
@@ -104,7 +95,7 @@ def _steps(path: _Path) -> list[Any]:
 
 def _written(path: _Path) -> str:
     """``.content[3].metadata``, as a Python programmer would write it."""
-    return "".join(f".{step}" if type(step) is str and _is_unicode(step) else f"[{step!a}]" for step in _steps(path))
+    return "".join(f".{step}" if type(step) is str and is_unicode(step) else f"[{step!a}]" for step in _steps(path))
 
 
 def _pointer(path: _Path) -> str:

@@ -11,7 +11,8 @@ from agentscope.module import TrackedList
 from agentscope.session._json import pointed_at
 from agentscope.session._port import NEVER_SAVED, Revision
 
-_OUTDATED: Final = Revision(-1, 0)
+OUTDATED: Final = Revision(-1, 0)
+"""That of a session of which nothing is known any more but when it was made."""
 
 
 @dataclass(slots=True)
@@ -71,10 +72,6 @@ class KnownSession:
     def exists(self) -> bool:
         """Whether it was ever saved."""
         return self.revision != NEVER_SAVED
-
-    def outdated(self) -> "KnownSession":
-        """The same session, of which nothing is known any more but that it is the same."""
-        return KnownSession(_OUTDATED, self.created_at, origin=self.origin)
 
     def may_be_earlier(self, later: "KnownSession") -> bool:
         """Whether this is the same session as another that was read later, and not one that had its id before."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from contextvars import Context
 from itertools import count
+from typing import Any
 
 from agentscope.errors import SessionBusyError, SessionStoreError
 from agentscope.message import new_id
@@ -60,7 +62,7 @@ class Leases:
             raise
         self._held[claim] = repository
         if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew_all())
+            self._renewing = _for_all(self._renew_all())
         return lease
 
     def release(self, lease: Lease) -> None:
@@ -111,7 +113,7 @@ class Leases:
         if claim.session_id not in self._returns:
             self._returns[claim.session_id] = asyncio.get_running_loop().create_future()
         if self._giving_back is None:
-            self._giving_back = asyncio.create_task(self._give_all_back())
+            self._giving_back = _for_all(self._give_all_back())
 
     async def _give_all_back(self) -> None:
         try:
@@ -135,11 +137,11 @@ class Leases:
         except Exception as error:
             # A boundary: who gives back is gone, and others wait behind it.
             unexpected = None if isinstance(error, SessionStoreError) else error
-            _log.warning("%d leases could not be given back yet: %s", len(claims), error, exc_info=unexpected)
+            _log.warning("leases not given back yet: %d: %s", len(claims), error, exc_info=unexpected)
             runs_out = asyncio.get_running_loop().time() + self._ttl
             self._overdue |= dict.fromkeys(claims, (repository, runs_out))
             if self._trying_again is None and not self._closed:
-                self._trying_again = asyncio.create_task(self._try_again())
+                self._trying_again = _for_all(self._try_again())
 
     async def _try_again(self) -> None:
         """Sessions that were in use when the store went away are free soon after it is back."""
@@ -168,7 +170,7 @@ class Leases:
                 try:
                     renewed = await repository.renew_leases(claims, self._ttl)
                 except SessionStoreError as error:
-                    _log.warning("%d leases could not be renewed: %s", len(claims), error)
+                    _log.warning("leases not renewed: %d: %s", len(claims), error)
                     continue
                 except Exception:
                     _log.exception("leases could not be renewed")
@@ -176,3 +178,8 @@ class Leases:
                 for claim in set(claims).difference(renewed):
                     if self._held.pop(claim, None) is not None:
                         _log.error("the lease of session %r is lost: its next save will be refused", claim.session_id)
+
+
+def _for_all(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that works for all invocations, in the context of none: it would keep that one's state."""
+    return asyncio.get_running_loop().create_task(work, context=Context())

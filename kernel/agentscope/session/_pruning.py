@@ -51,7 +51,7 @@ class Pruner:
                 _log.exception("idle sessions were not deleted")
             else:
                 if pruned:
-                    _log.info("deleted %d sessions that were idle for %g seconds", pruned, self._ttl)
+                    _log.info("idle sessions deleted, after %g seconds: %d", self._ttl, pruned)
 
     async def _prune(self) -> int:
         now = asyncio.get_running_loop().time

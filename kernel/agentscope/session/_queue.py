@@ -12,12 +12,13 @@ OnConflict = Literal["queue", "reject", "replace"]
 
 
 class Turn:
-    """A session is its holder's, from ``acquire`` to ``release``."""
+    """A session is its holder's, from ``acquire`` to ``release``. One that ``stays`` is not asked to end."""
 
-    __slots__ = ("_reason", "_stop", "session_id")
+    __slots__ = ("_reason", "_stop", "session_id", "stays")
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, stays: bool = False) -> None:
         self.session_id = session_id
+        self.stays = stays
         self._stop: Callable[[InvocationCancelledError], None] | None = None
         self._reason: InvocationCancelledError | None = None
 
@@ -35,12 +36,22 @@ class Turn:
                 self._stop(reason)
 
 
+class _Place:
+    """That of one who waits."""
+
+    __slots__ = ("stays", "turn")
+
+    def __init__(self, *, stays: bool) -> None:
+        self.turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        self.stays = stays
+
+
 class _Busy:
     __slots__ = ("turn", "waiting")
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
-        self.waiting: deque[asyncio.Future[Turn]] = deque()
+        self.waiting: deque[_Place] = deque()
 
 
 class SessionQueue:
@@ -52,7 +63,7 @@ class SessionQueue:
 
     def __init__(self, timeout: float, on_conflict: OnConflict = "queue") -> None:
         self._timeout = timeout
-        self._on_conflict = on_conflict
+        self._on_conflict: OnConflict = on_conflict
         self._busy: dict[str, _Busy] = {}
 
     def is_busy(self, session_id: str) -> bool:
@@ -60,51 +71,50 @@ class SessionQueue:
         return session_id in self._busy
 
     def stop(self, session_id: str, reason: InvocationCancelledError) -> bool:
-        """Ask the one who has the session to end; False when nobody has it."""
+        """Ask the one who has the session to end; False when nobody has it who can be asked."""
         busy = self._busy.get(session_id)
-        if busy is not None:
-            busy.turn.stop(reason)
-        return busy is not None
+        if busy is None or busy.turn.stays:
+            return False
+        busy.turn.stop(reason)
+        return True
 
-    async def acquire(self, session_id: str, *, on_conflict: OnConflict | None = None) -> Turn:
-        """The session, as soon as it is this caller's; ``on_conflict`` None does as the queue does.
+    async def acquire(self, session_id: str, *, stays: bool = False) -> Turn:
+        """The session, as soon as it is this caller's. One that ``stays`` waits, and nobody takes its place.
 
         Raises ``SessionBusyError`` when that is not in time, and ``InvocationCancelledError`` when another takes this
         one's place.
         """
         busy = self._busy.get(session_id)
         if busy is None:
-            turn = Turn(session_id)
+            turn = Turn(session_id, stays=stays)
             self._busy[session_id] = _Busy(turn)
             return turn
-        on_conflict = on_conflict or self._on_conflict
-        if on_conflict == "reject":
+        if self._on_conflict == "reject" and not stays:
             raise SessionBusyError(session_id, f"session {session_id!r} is running another invocation")
-        if on_conflict == "replace":
+        if self._on_conflict == "replace" and not stays:
             _replace(busy)
-        return await self._wait(busy, session_id)
+        return await self._wait(busy, session_id, _Place(stays=stays))
 
     def release(self, turn: Turn) -> None:
         """Hand the session to the one who waits longest, if anyone does."""
         busy = self._busy[turn.session_id]
         while busy.waiting:
             place = busy.waiting.popleft()
-            if not place.done():
-                busy.turn = Turn(turn.session_id)
-                place.set_result(busy.turn)
+            if not place.turn.done():
+                busy.turn = Turn(turn.session_id, stays=place.stays)
+                place.turn.set_result(busy.turn)
                 return
         del self._busy[turn.session_id]
 
-    async def _wait(self, busy: _Busy, session_id: str) -> Turn:
-        place: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+    async def _wait(self, busy: _Busy, session_id: str, place: _Place) -> Turn:
         busy.waiting.append(place)
         try:
             async with asyncio.timeout(self._timeout):
-                return await place
+                return await place.turn
         except BaseException as error:
             # The turn may have come in the same loop step as the time-out or the cancellation: pass it on.
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self.release(place.result())
+            if place.turn.done() and not place.turn.cancelled() and place.turn.exception() is None:
+                self.release(place.turn.result())
             else:
                 with suppress(ValueError):
                     busy.waiting.remove(place)
@@ -115,11 +125,12 @@ class SessionQueue:
 
 
 def _replace(busy: _Busy) -> None:
-    busy.turn.stop(_replaced())
+    if not busy.turn.stays:
+        busy.turn.stop(_replaced())
     for place in busy.waiting:
-        if not place.done():
-            place.set_exception(_replaced())
-    busy.waiting.clear()
+        if not place.stays and not place.turn.done():
+            place.turn.set_exception(_replaced())
+    busy.waiting = deque(place for place in busy.waiting if place.stays)
 
 
 def _replaced() -> InvocationCancelledError:

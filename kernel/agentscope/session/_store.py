@@ -4,11 +4,13 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from inspect import iscoroutine
 from typing import Any, NamedTuple, Protocol, cast
 
 from agentscope.errors import SessionConflictError, SessionNotFoundError
 from agentscope.module import RunningInvocation, StateModule, tracked_lists, tracked_state
-from agentscope.session._known import KnownModule, KnownSession, StoredState
+from agentscope.session._ids import check_session_id
+from agentscope.session._known import OUTDATED, KnownModule, KnownSession, StoredState
 from agentscope.session._leases import Leases
 from agentscope.session._port import NEVER_SAVED, Lease, ModuleChange, SessionRepository
 from agentscope.session._reading import read_heads, read_session
@@ -118,6 +120,7 @@ class SessionStore:
         await self._save(session_id, modules)
 
     async def _load(self, session_id: str, modules: Mapping[str, Stateful]) -> StoredState | None:
+        _check(session_id, modules)
         caller = self._caller()
         async with caller.use.lock:
             wanted = {name: tracked_lists(module) for name, module in modules.items()}
@@ -135,6 +138,7 @@ class SessionStore:
             return StoredState(stored)
 
     async def _save(self, session_id: str, modules: Mapping[str, Stateful]) -> None:
+        _check(session_id, modules)
         caller = self._caller()
         # Before anything is awaited: all modules at one moment.
         captured = {name: capture(session_id, name, tracked_state(module)) for name, module in modules.items()}
@@ -158,13 +162,13 @@ class SessionStore:
             async with repository.snapshot() as reader:
                 return await read_session(reader, session_id, names, wanted, KnownSession())
         lease = await caller.use.lease(self._leases, session_id)
-        resident = cast("KnownSession | None", invocation.scope.stored)
-        if resident is None or resident.origin is not repository:
-            resident = KnownSession()
+        here = cast("KnownSession | None", invocation.scope.stored) or KnownSession()
+        is_foreign = here.exists and here.origin is not repository
+        resident = KnownSession() if is_foreign else here
         # What an earlier save of this invocation left is newer than what the lease found.
         own = caller.use.known(session_id)
         revision = lease.revision if own is None else own.revision
-        if resident.revision == revision and _has(resident, names):
+        if resident.revision == revision and _has(resident, names) and not is_foreign:
             return resident
         fresh = KnownSession()
         if revision != NEVER_SAVED:
@@ -180,8 +184,8 @@ class SessionStore:
             if fresh.revision == resident.revision and not fresh.complete:
                 fresh.modules = {**resident.modules, **fresh.modules}
         fresh.origin = repository
-        if resident.exists and not resident.may_be_earlier(fresh):
-            # It was deleted elsewhere: what is left of it in this process goes, too.
+        if here.exists and not resident.may_be_earlier(fresh):
+            # It was deleted elsewhere, or is another store's: what is left of it in this process goes, too.
             invocation.forget_state()
         invocation.scope.stored = fresh
         return fresh
@@ -207,13 +211,15 @@ class SessionStore:
         # The invocation may end meanwhile, and be no place to ask any more.
         own = _own(caller, session_id)
         scope = None if own is None else own.scope
+        now = datetime.now(UTC)
         try:
-            now = datetime.now(UTC)
             revision = await repository.save(lease, changes, expected=known.revision, saved_at=now)
-        except BaseException:
+        except BaseException as error:
             # It may have landed all the same: what is stored now is only known by loading it, under another lease.
             if scope is not None:
-                scope.stored = known.outdated() if known.exists else None
+                outdated = KnownSession(OUTDATED, known.created_at or now, origin=repository)
+                may_exist = known.exists or not isinstance(error, SessionConflictError)
+                scope.stored = outdated if may_exist else None
                 caller.use.let_go(session_id)
             else:
                 caller.use.forget(session_id)
@@ -248,11 +254,22 @@ def _has(known: KnownSession, names: tuple[str, ...] | None) -> bool:
     return names is not None and all(name in known.modules for name in names)
 
 
+def _check(session_id: str, modules: Mapping[str, object]) -> None:
+    check_session_id(session_id)
+    for name, module in modules.items():
+        if not (hasattr(module, "state_dict") and hasattr(module, "load_state_dict")):
+            raise TypeError(f"{name}={module!r:.80}: a module has the methods state_dict and load_state_dict")
+
+
 def _fill(module: Stateful, state: Any) -> None:
+    loaded: object
     if isinstance(module, StateModule):
-        module.load_state_dict(state, strict=False)
+        loaded = cast("object", module.load_state_dict(state, strict=False))
     else:
-        module.load_state_dict(state)
+        loaded = module.load_state_dict(state)
+    if iscoroutine(loaded):
+        loaded.close()
+        raise TypeError(f"{type(module).__name__}.load_state_dict must not be `async def`: nothing would be loaded")
 
 
 def _checkpoint(caller: Caller, session_id: str) -> Callable[[], None]:

@@ -54,7 +54,8 @@ class SessionUse:
         if len(self._with_contents) > _MAX_KNOWN:
             # What it is at stays known: a save of it is as safe as before, and only writes more.
             oldest, _ = self._with_contents.popitem(last=False)
-            self._known[oldest] = KnownSession(self._known[oldest].revision, self._known[oldest].created_at)
+            known = self._known[oldest]
+            self._known[oldest] = KnownSession(known.revision, known.created_at, origin=known.origin)
 
     def forget(self, session_id: str) -> None:
         """What is stored is not known any more: the session has to be loaded again before it is saved."""
