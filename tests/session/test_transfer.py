@@ -141,7 +141,7 @@ KEYS = TEXTS.map(lambda key: (key, "/" + key.replace("~", "~0").replace("/", "~1
 
 @settings(max_examples=150, deadline=None)
 @given(
-    session_id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    session_id=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=256),
     state=st.dictionaries(TEXTS, VALUES, max_size=4),
     tracked=st.dictionaries(KEYS, st.lists(VALUES, max_size=5), max_size=2),
     module=TEXTS,
@@ -344,7 +344,7 @@ async def test_of_an_export_that_is_cut_the_whole_sessions_are_imported(export: 
     lines = export.splitlines(keepends=True)
     whole = b"".join(lines[:6])  # the first line, and session a
     for cut, imported_ids, says in (
-        (b"", [], "line 1: this is no export"),
+        (b"", [], "line 1: there is nothing here; this is no export"),
         (lines[0], [], "line 1: the export is cut: more was to follow"),
         (lines[0] + lines[1][:30], [], "line 2: the export is cut: more was to follow"),
         (b"".join(lines[:4]), [], "line 4: the export is cut in session 'a', which was not imported"),
@@ -417,9 +417,18 @@ WRONG: dict[str, tuple[list[bytes], str]] = {
     "no session": ([FIRST, END], "line 2: a session must come here, not 'end'"),
     "unknown field": ([FIRST, a_session_line(color="red"), END], "line 2: session: unknown field 'color'"),
     "no version": ([FIRST, a_session_line(without="version"), END], "line 2: session: field 'version' is missing"),
-    "version 0": ([FIRST, a_session_line(version=0), END], "line 2: session: a session has an id"),
+    "version 0": ([FIRST, a_session_line(version=0), END], "line 2: session: a session has a version from 1 on"),
     "true": ([FIRST, a_session_line(version=True), END], "line 2: session.version must be a whole number"),
-    "no id": ([FIRST, a_session_line(session_id=""), END], "line 2: session: a session has an id that is not empty"),
+    "no id": (
+        [FIRST, a_session_line(session_id=""), END],
+        "line 2: session: '' is no session id: it must be 1 to 256",
+    ),
+    "NUL in the id": ([FIRST, a_session_line(session_id="a\x00"), END], "line 2: session: 'a\\x00' is no session id"),
+    "too great a version": ([FIRST, a_session_line(version=2**60), END], "line 2: session: a session has a version"),
+    "the year 1": (
+        [FIRST, a_session_line(created_at="0001-01-01T00:00:00+14:00"), END],
+        "line 2: session.created_at must be a time in ISO 8601 with its zone",
+    ),
     "naive time": (
         [FIRST, a_session_line(created_at="2026-01-02T03:04:05"), END],
         "line 2: session.created_at must be a time in ISO 8601 with its zone",

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import pickle
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from agentscope.errors import (
 from agentscope.memory import InMemoryMemory
 from agentscope.message import Msg
 from agentscope.module import StateModule
-from agentscope.session import ModuleHead, Revision, SessionContext
+from agentscope.session import ModuleHead, Revision, SessionContext, export_sessions, import_sessions
 from session.replicas import Profile, Recording, Replica, replicas
 
 
@@ -811,3 +812,26 @@ async def test_what_is_no_module_is_named() -> None:
         nothing: Any = None
         with pytest.raises(TypeError, match="plan=None: a module has the methods state_dict and load_state_dict"):
             await replica.runtime.session.save_session_state("s", plan=nothing)
+
+
+async def test_an_export_put_in_the_place_of_a_session_replaces_all_of_it_in_every_replica() -> None:
+    store = Recording()
+    async with replicas(store) as [one, two]:
+        await one.turn("kept")
+        lines = b"".join([line async for line in export_sessions(store)])
+
+        async def rename(ctx: SessionContext) -> str:
+            session, profile = one.runtime.session, one.desk.profile
+            await session.load_session_state("s", memory=one.desk.memory, profile=profile)
+            before, profile.name = profile.name, "Ada"
+            await session.save_session_state("s", memory=one.desk.memory, profile=profile)
+            return before
+
+        assert await one.inside(rename) == "nobody"
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield lines
+
+        await import_sessions(store, chunks(), on_existing="replace")
+        assert await one.inside(rename) == "nobody", "the export is of before"
+        assert await two.turn("on") == ["kept", "on"]

@@ -9,13 +9,14 @@ from typing import Any, Final, cast
 import orjson
 
 from agentscope.errors import UserError
+from agentscope.session._ids import check_session_id
 from agentscope.session._port import ItemPage, ModuleHead, Revision, SessionSummary, StoredSession
 
 FORMAT: Final = "agentscope-sessions"
 VERSION: Final = 1
 
 _LONGEST_FIRST_LINE = 1024
-_MOST_VERSIONS = 2**63
+_MOST_VERSIONS = 2**53
 _NO_EXPORT = "this is no export of sessions, which `agentscope sessions export` writes"
 _WORDS = {str: "a text", int: "a whole number, 0 or greater", dict: "an object", list: "a list"}
 
@@ -85,8 +86,10 @@ class _Lines:
     async def read_header(self) -> object:
         first = await anext(self._lines, None)
         self.number = 1
+        if first is None:
+            raise self.error(f"there is nothing here; {_NO_EXPORT}")
         try:
-            return orjson.loads(b"" if first is None else first[0])
+            return orjson.loads(first[0])
         except orjson.JSONDecodeError as error:
             raise self.error(_NO_EXPORT) from error
 
@@ -152,8 +155,12 @@ def _session(lines: _Lines, value: object) -> StoredSession:
     what = "session"
     types = {"session_id": str, "created_at": str, "updated_at": str, "version": int, "modules": dict}
     fields = _fields(lines, what, value, types)
-    if not fields["session_id"] or not 0 < fields["version"] < _MOST_VERSIONS:
-        raise lines.error(f"{what}: a session has an id that is not empty, and a version from 1 on")
+    if not 0 < fields["version"] < _MOST_VERSIONS:
+        raise lines.error(f"{what}: a session has a version from 1 on")
+    try:
+        check_session_id(fields["session_id"])
+    except ValueError as error:
+        raise lines.error(f"{what}: {error}") from error
     summary = SessionSummary(
         session_id=fields["session_id"],
         created_at=_time(lines, f"{what}.created_at", fields["created_at"]),
@@ -239,11 +246,11 @@ def _text(lines: _Lines, value: object) -> str:
 def _time(lines: _Lines, what: str, value: str) -> datetime:
     try:
         time = datetime.fromisoformat(value)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise lines.error(f"{what} must be a time in ISO 8601 with its zone")
-    return time.astimezone(UTC)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise lines.error(f"{what} must be a time in ISO 8601 with its zone")
 
 
 def _fields(lines: _Lines, what: str, value: object, types: Mapping[str, type]) -> dict[str, Any]:
