@@ -569,7 +569,7 @@ class Fails(AgentApp):
     ("error", "status", "code", "message"),
     [
         ("conflict", 409, "SESSION_BUSY", "session 's1' was changed elsewhere; try again"),
-        ("lease lost", 409, "SESSION_BUSY", "session 's1' was let go to another process; try again"),
+        ("lease lost", 409, "SESSION_BUSY", "session 's1' was not kept while the server stood still; try again"),
         ("not loaded", 500, "APP_ERROR", "the app failed; its log has the details"),
         ("busy", 409, "SESSION_BUSY", "another invocation of session 's1' is running"),
         ("store", 503, "NOT_READY", "the session store does not answer; try again"),

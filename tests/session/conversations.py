@@ -33,7 +33,7 @@ class Conversation:
 
 @dataclass
 class Resident:
-    """What a replica has of a session; ``known`` says which it knew as stored, if any: ids are used again."""
+    """What a replica has of a session; ``known`` is the last change of what is stored that it knew, if any."""
 
     now: Conversation = field(default_factory=Conversation)
     known: int | None = None
@@ -80,7 +80,8 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stored: dict[str, Conversation] = {}
-        self.made: dict[str, int] = {}
+        self.changes = 0
+        self.changed: dict[str, int] = {}
         self.resident: list[dict[str, Resident]] = [{} for _ in range(REPLICAS)]
         self.number = 0
         self.loop = asyncio.new_event_loop()
@@ -144,7 +145,7 @@ class Sessions(RuleBasedStateMachine):
         """A session is deleted, through one of the replicas."""
         self.run(self.replicas[replica].delete_session(session))
         if self.stored.pop(session, None) is not None:
-            self.made[session] = self.made.get(session, 0) + 1
+            self.changes += 1
         self.resident[replica].pop(session, None)
 
     @invariant()
@@ -166,16 +167,19 @@ class Sessions(RuleBasedStateMachine):
         match name:
             case "load":
                 await runtime.session.load_session_state(session, memory=memory)
-                there_now = self.made.get(session, 0) if session in self.stored else None
+                there_now = self.changed[session] if session in self.stored else None
                 if model.known not in (None, there_now):
-                    # Deleted elsewhere: the session begins anew, and nothing goes back to what was before.
+                    # Changed or deleted elsewhere: nothing goes back to what was before.
                     model.now, checkpoint[0] = Conversation(), Conversation()
                 if session in self.stored:
                     model.now = deepcopy(self.stored[session])
                 model.known = there_now
             case "save":
                 await runtime.session.save_session_state(session, memory=memory)
-                self.stored[session], model.known = deepcopy(there), self.made.get(session, 0)
+                if self.stored.get(session) != there:
+                    self.changes += 1
+                    self.changed[session] = self.changes
+                self.stored[session], model.known = deepcopy(there), self.changed[session]
                 checkpoint[0] = deepcopy(there)
             case "add" | "add many":
                 marks: list[str] = value if name == "add" else []

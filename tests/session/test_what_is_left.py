@@ -215,3 +215,43 @@ async def test_an_export_put_in_the_place_of_a_session_replaces_all_of_it_in_eve
         await import_sessions(store, chunks(), on_existing="replace")
         assert await one.inside(rename) == "nobody", "the export is of before"
         assert await two.turn("on") == ["kept", "on"]
+
+
+async def test_an_export_that_others_went_on_from_replaces_all_of_it_too() -> None:
+    store = Recording()
+    async with replicas(store) as [one, two]:
+        await one.turn("kept")
+        lines = b"".join([line async for line in export_sessions(store)])
+
+        async def rename(ctx: SessionContext) -> str:
+            session, profile = one.runtime.session, one.desk.profile
+            await session.load_session_state("s", memory=one.desk.memory)
+            await session.load_session_state("s", profile=profile)
+            before, profile.name = profile.name, "Ada"
+            await session.save_session_state("s", memory=one.desk.memory, profile=profile)
+            return before
+
+        assert await one.inside(rename) == "nobody"
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield lines
+
+        await import_sessions(store, chunks(), on_existing="replace")
+        for text in "abc":
+            await two.turn(text)
+        assert await one.inside(rename) == "nobody"
+
+
+async def test_what_was_deleted_elsewhere_is_not_saved_by_a_turn_that_loads_nothing() -> None:
+    async with replicas(Recording()) as [one, two]:
+        await one.turn("secret")
+        assert await two.runtime.delete_session("s")
+
+        async def save(ctx: SessionContext) -> None:
+            await one.desk.memory.add(Msg("user", "hello", "user"))
+            await one.runtime.session.save_session_state("s", memory=one.desk.memory)
+
+        with pytest.raises(SessionConflictError, match="the stored one is gone"):
+            await one.inside(save)
+        await one.inside(save)
+        assert await two.turn("on") == ["hello", "on"]

@@ -84,7 +84,7 @@ def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiErr
             return ApiError(409, "SESSION_BUSY", str(error))
         case SessionConflictError() if error.expected is not None or error.lease_lost:
             # Another writer was first. Without `expected` the app has not loaded the session: its own mistake, below.
-            what = "was let go to another process" if error.lease_lost else "was changed elsewhere"
+            what = "was not kept while the server stood still" if error.lease_lost else "was changed elsewhere"
             return ApiError(409, "SESSION_BUSY", f"session {error.session_id!r} {what}; try again")
         case SessionStoreError():
             # Its text may name the database: that is for the log alone.

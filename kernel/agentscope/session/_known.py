@@ -74,13 +74,8 @@ class KnownSession:
         return self.revision != NEVER_SAVED
 
     def may_be_earlier(self, later: "KnownSession") -> bool:
-        """Whether this is the same session as another that was read later, and not one that had its id before.
-
-        A version that is no greater is of an export that was put in its place.
-        """
-        if not later.exists or self.created_at != later.created_at:
-            return False
-        return later.revision == self.revision or later.revision.version > self.revision.version
+        """Whether this is the same session as another that was read later, and not one that had its id before."""
+        return later.exists and self.created_at == later.created_at
 
 
 class StoredState(Mapping[str, Any]):

@@ -148,6 +148,7 @@ class SessionStore:
             if known is None:
                 if lease.revision != NEVER_SAVED:
                     raise SessionConflictError(session_id, expected=None, found=lease.revision.version)
+                _require_no_deleted(_own(caller, session_id), session_id)
                 known = KnownSession()
             saved = await self._write(caller, session_id, captured, known, lease)
             caller.use.note(session_id, saved)
@@ -184,8 +185,9 @@ class SessionStore:
             if fresh.revision == resident.revision and not fresh.complete:
                 fresh.modules = {**resident.modules, **fresh.modules}
         fresh.origin = repository
-        if here.exists and not resident.may_be_earlier(fresh):
-            # It was deleted elsewhere, or is another store's: what is left of it in this process goes, too.
+        if here.exists and (is_foreign or fresh.revision != here.revision):
+            # It was changed or deleted elsewhere: what this process has of it is of before, also in modules that are
+            # not loaded now.
             invocation.forget_state()
         invocation.scope.stored = fresh
         return fresh
@@ -252,6 +254,14 @@ def _has(known: KnownSession, names: tuple[str, ...] | None) -> bool:
     if known.complete or not known.exists:
         return True
     return names is not None and all(name in known.modules for name in names)
+
+
+def _require_no_deleted(own: RunningInvocation | None, session_id: str) -> None:
+    """Raise ``SessionConflictError`` when this process has the state of a session that was deleted elsewhere."""
+    here = None if own is None else cast("KnownSession | None", own.scope.stored)
+    if own is not None and here is not None and here.exists:
+        own.forget_state()
+        raise SessionConflictError(session_id, expected=max(here.revision.version, 0), found=None)
 
 
 def _check(session_id: str, modules: Mapping[str, object]) -> None:
