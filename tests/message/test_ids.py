@@ -7,8 +7,11 @@ from agentscope.message import new_id
 
 
 def test_no_two_ids_are_the_same_whichever_thread_asks() -> None:
+    def some(count: int) -> list[str]:
+        return [new_id() for _ in range(count)]
+
     with ThreadPoolExecutor(8) as threads:
-        made = [new for ids in threads.map(lambda _: [new_id() for _ in range(2000)], range(8)) for new in ids]
+        made = [new for ids in threads.map(some, [2000] * 8) for new in ids]
     assert len(set(made)) == 16_000
     assert {len(new) for new in made} == {24}
 
