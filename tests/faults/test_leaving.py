@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import random
 import time
-from contextlib import suppress
 
 import pytest
 from aiohttp import ClientSession
@@ -21,8 +20,10 @@ BOUND_SECONDS = 4.0
 async def leave(turn: "asyncio.Task[Answer]") -> None:
     """Close the connection on which an answer is expected."""
     turn.cancel()
-    with suppress(asyncio.CancelledError):
-        await turn
+    # Not `await turn`, whose cancellation could not be told from this task's own.
+    await asyncio.wait([turn])
+    if not turn.cancelled() and (error := turn.exception()) is not None:
+        raise error
 
 
 @pytest.mark.parametrize("place", ["in the queue", "for the lease"])
