@@ -194,17 +194,25 @@ async def test_a_first_save_whose_outcome_was_lost_is_no_way_back_for_what_is_de
         assert await one.turn("hello") == ["hello"]
 
 
-async def test_an_export_put_in_the_place_of_a_session_replaces_all_of_it_in_every_replica() -> None:
+@pytest.mark.parametrize("turns_elsewhere", ["", "abc"], ids=["at once", "after others went on from it"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one load", "in two loads"])
+async def test_an_export_put_in_the_place_of_a_session_replaces_all_of_it_in_every_replica(
+    turns_elsewhere: str, at_once: bool
+) -> None:
     store = Recording()
     async with replicas(store) as [one, two]:
         await one.turn("kept")
         lines = b"".join([line async for line in export_sessions(store)])
 
         async def rename(ctx: SessionContext) -> str:
-            session, profile = one.runtime.session, one.desk.profile
-            await session.load_session_state("s", memory=one.desk.memory, profile=profile)
+            session, memory, profile = one.runtime.session, one.desk.memory, one.desk.profile
+            if at_once:
+                await session.load_session_state("s", memory=memory, profile=profile)
+            else:
+                await session.load_session_state("s", memory=memory)
+                await session.load_session_state("s", profile=profile)
             before, profile.name = profile.name, "Ada"
-            await session.save_session_state("s", memory=one.desk.memory, profile=profile)
+            await session.save_session_state("s", memory=memory, profile=profile)
             return before
 
         assert await one.inside(rename) == "nobody"
@@ -213,33 +221,10 @@ async def test_an_export_put_in_the_place_of_a_session_replaces_all_of_it_in_eve
             yield lines
 
         await import_sessions(store, chunks(), on_existing="replace")
-        assert await one.inside(rename) == "nobody", "the export is of before"
-        assert await two.turn("on") == ["kept", "on"]
-
-
-async def test_an_export_that_others_went_on_from_replaces_all_of_it_too() -> None:
-    store = Recording()
-    async with replicas(store) as [one, two]:
-        await one.turn("kept")
-        lines = b"".join([line async for line in export_sessions(store)])
-
-        async def rename(ctx: SessionContext) -> str:
-            session, profile = one.runtime.session, one.desk.profile
-            await session.load_session_state("s", memory=one.desk.memory)
-            await session.load_session_state("s", profile=profile)
-            before, profile.name = profile.name, "Ada"
-            await session.save_session_state("s", memory=one.desk.memory, profile=profile)
-            return before
-
-        assert await one.inside(rename) == "nobody"
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield lines
-
-        await import_sessions(store, chunks(), on_existing="replace")
-        for text in "abc":
+        for text in turns_elsewhere:
             await two.turn(text)
-        assert await one.inside(rename) == "nobody"
+        assert await one.inside(rename) == "nobody", "the export is of before"
+        assert await two.turn("on") == ["kept", *turns_elsewhere, "on"]
 
 
 async def test_what_was_deleted_elsewhere_is_not_saved_by_a_turn_that_loads_nothing() -> None:
