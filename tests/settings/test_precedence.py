@@ -112,7 +112,7 @@ def test_the_process_environment_is_read_unless_one_is_given(
     ("path", "config", "message"),
     [
         pytest.param("nowhere", None, "no folder", id="no folder"),
-        pytest.param("agentapp.yaml", None, "is a file: give the project's folder", id="a file"),
+        pytest.param("agentapp.yaml", None, "is a file: name the project's folder", id="a file"),
         pytest.param("empty", None, "no agentapp.yaml in .*: create one", id="no file in it"),
         pytest.param(".", "nowhere.yaml", "no file .*: give --config", id="no such config"),
         pytest.param(".", "empty", "no file .*: give --config", id="config is a folder"),

@@ -68,9 +68,9 @@ def _overrides(
 def _find(project: Path, config: Path | None) -> Path:
     """The file to read. Raises ``ProjectError`` when it or the project's folder isn't there."""
     if project.is_file():
-        raise ProjectError(f"{project} is a file: give the project's folder: agentscope run PATH")
+        raise ProjectError(f"{project} is a file: name the project's folder (see --help)")
     if not project.is_dir():
-        raise ProjectError(f"no folder {project}: create it, or give the project's folder: agentscope run PATH")
+        raise ProjectError(f"no folder {project}: create it, or name the project's folder (see --help)")
     if config is not None:
         if not config.is_file():
             raise ProjectError(f"no file {config}: give --config the path of a YAML file")
@@ -79,9 +79,7 @@ def _find(project: Path, config: Path | None) -> Path:
     if not file.is_file():
         # `.` says nothing to whoever is in another folder than they think.
         folder = project if project.name else project.resolve()
-        raise ProjectError(
-            f"no {_FILE_NAME} in {folder}: create one, or give the project's folder: agentscope run PATH"
-        )
+        raise ProjectError(f"no {_FILE_NAME} in {folder}: create one, or name the project's folder (see --help)")
     return file
 
 
