@@ -187,6 +187,7 @@ class ServerSettings(_Section):
     max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     max_concurrent_invocations: Annotated[int, Field(ge=1)] = 256
     max_queued: Annotated[int, Field(ge=0)] = 1024
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
     request_timeout: Seconds | None = None
     keepalive_interval: Seconds = 15.0
     on_disconnect: Literal["cancel", "continue"] = "cancel"
@@ -194,6 +195,7 @@ class ServerSettings(_Section):
     replay_ttl: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     auth: AuthSettings = AuthSettings()
     cors_origins: tuple[str, ...] | None = None
+    metrics: bool = False
     debug: bool = False
 
 
