@@ -14,9 +14,11 @@ FLAGS = {"server.port": Flag("--port", 5)}
 
 def test_the_exported_names_are_these() -> None:
     assert settings.__all__ == [
+        "AuthSettings",
         "ConfigurationError",
         "Described",
         "Flag",
+        "JwtSettings",
         "LoadedSettings",
         "McpServerSettings",
         "ModelSettings",

@@ -85,7 +85,7 @@ def test_the_report_is_one_aligned_line_for_each_problem(project: Project) -> No
             "tracing: {xyz: 1}",
             "1:11",
             "tracing.xyz",
-            "unknown key; the keys here are endpoint, record_contents",
+            "unknown key; the keys here are endpoint, headers, sample_ratio, record_contents",
             id="key like no other",
         ),
         pytest.param(
@@ -154,7 +154,7 @@ def test_the_report_is_one_aligned_line_for_each_problem(project: Project) -> No
             "tracing: [1]",
             "1:10",
             "tracing",
-            "must be a mapping with keys of its own: endpoint, record_contents",
+            "must be a mapping with keys of its own: endpoint, headers, sample_ratio, record_contents",
             id="no section",
         ),
         pytest.param("app: app", "1:6", "app", "must name a module and a class in it, like app:App", id="app"),
@@ -252,23 +252,6 @@ def test_control_characters_of_a_key_are_escaped(project: Project) -> None:
     with pytest.raises(ConfigurationError) as caught:
         project.load()
     assert str(caught.value).startswith("agentapp.yaml:1:1  a\\n\\x1b[31m  unknown key")
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("server:\n  auth: {tokens: [hunter2]}\n", "server.auth"),
-        ("session:\n  owner_claim: sub\n", "session.owner_claim"),
-    ],
-    ids=["who may call", "whose session it is"],
-)
-def test_access_checks_that_are_not_enforced_refuse_the_start(project: Project, text: str, key: str) -> None:
-    problem = project.write(text).problem()
-    assert problem == Problem(
-        "agentapp.yaml:2:3",
-        key,
-        "not enforced by this version; remove it, or put an authenticating proxy in front",
-    )
 
 
 @pytest.mark.parametrize(

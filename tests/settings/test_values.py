@@ -109,9 +109,9 @@ def test_every_secret_may_be_in_a_file(project: Project) -> None:
 
 
 def test_the_secrets_of_access_checks_may_be_in_files(project: Project) -> None:
-    project.write("server: {auth: {tokens: [a, {file: nowhere}], jwt: {key: {file: nowhere}}}}")
+    project.write("server: {auth: {tokens: [a, {file: nowhere}], jwt: {algorithms: [HS256], key: {file: nowhere}}}}")
     assert [problem.key for problem in project.problems()] == [
-        "server.auth",
+        "server.auth.tokens[0]",
         "server.auth.tokens[1]",
         "server.auth.jwt.key",
     ]

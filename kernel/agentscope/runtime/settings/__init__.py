@@ -6,6 +6,8 @@ from agentscope.runtime.settings._loaded import LoadedSettings
 from agentscope.runtime.settings._pending import unused_keys
 from agentscope.runtime.settings._problems import ConfigurationError, Problem
 from agentscope.runtime.settings._tree import (
+    AuthSettings,
+    JwtSettings,
     McpServerSettings,
     ModelSettings,
     ServerSettings,
@@ -14,9 +16,11 @@ from agentscope.runtime.settings._tree import (
 )
 
 __all__ = [
+    "AuthSettings",
     "ConfigurationError",
     "Described",
     "Flag",
+    "JwtSettings",
     "LoadedSettings",
     "McpServerSettings",
     "ModelSettings",

@@ -13,6 +13,7 @@ from agentscope.runtime.settings._loaded import LoadedSettings
 MASK: Final = "***"
 
 _DATABASE: Final = ("session", "url")
+_OPTIONS: Final = ("server", "auth", "options")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORD: Final = re.compile(
     r".*(?:auth|authorization|cookie|credential|header|key|passphrase|passwd|password|pwd|secret|token)(?P<plural>s?)",
@@ -46,7 +47,7 @@ def _walk(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
         yield path, _masked_url(value.get_secret_value())
     elif _is_mapping(value) and value:
         for key, item in value.items():
-            if _is_secret(str(key), item):
+            if path == _OPTIONS or _is_secret(str(key), item):
                 yield (*path, str(key)), MASK
             else:
                 yield from _walk(item, (*path, str(key)))

@@ -14,7 +14,6 @@ from agentscope.runtime.settings._load import Flag
 from agentscope.runtime.settings._loaded import LoadedSettings
 from agentscope.runtime.settings._nodes import UNUSABLE, Node, merge, plain
 from agentscope.runtime.settings._overrides import from_assignments, from_flags, from_variables
-from agentscope.runtime.settings._pending import refuse_what_is_not_enforced
 from agentscope.runtime.settings._problems import Origin, Report, Source
 from agentscope.runtime.settings._tree import Settings
 from agentscope.runtime.settings._values import fill_keys, interpolate, read_secrets
@@ -44,7 +43,6 @@ def read_project(
     interpolate(root, variables, report)
     read_secrets(root, Settings, project, report)
     fill_keys(root, variables)
-    refuse_what_is_not_enforced(root, report)
     try:
         settings = Settings.model_validate(plain(root))
     except ValidationError as error:

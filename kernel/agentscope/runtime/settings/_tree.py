@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from agentscope.runtime.settings._access import check_keys, check_tokens, known_algorithm, not_empty, written_token
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*$"
@@ -57,6 +59,18 @@ def _part_of_a_tool_name(value: str) -> str:
     return value
 
 
+def _path_or_http_url(value: str | None) -> str | None:
+    return value if value is None or (value and "://" not in value) else _absolute_http_url(value)
+
+
+def _origin(value: str) -> str:
+    scheme, _, host = value.partition("://")
+    if value != "*" and (scheme not in {"http", "https"} or re.fullmatch(r"[^\s/?#@]+", host) is None):
+        raise ValueError("must be an origin as browsers send it, like https://app.example.com, or * for any")
+    return value
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 HttpUrl = Annotated[str, AfterValidator(_absolute_http_url)]
 ModuleAndClass = Annotated[str, AfterValidator(_module_and_class)]
 
@@ -160,22 +174,51 @@ class SessionSettings(_Section):
 
 
 class JwtSettings(_Section):
-    """``server.auth.jwt``."""
+    """``server.auth.jwt``. ``jwks`` is a URL or a path; None for the issuer or the audience means any."""
 
-    algorithms: tuple[str, ...] = ()
+    algorithms: tuple[Annotated[str, AfterValidator(known_algorithm)], ...]
     key: Secret | None = None
-    jwks: Annotated[str | None, Field(repr=False)] = None
-    issuer: str | None = None
-    audience: str | None = None
+    jwks: Annotated[str | None, AfterValidator(_path_or_http_url), Field(repr=False)] = None
+    # Empty is a variable that was never filled in, and must not turn the check off.
+    issuer: Annotated[str, AfterValidator(not_empty)] | None = None
+    audience: Annotated[str, AfterValidator(not_empty)] | None = None
     leeway: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "JwtSettings":
+        check_keys(self.algorithms, self.key, self.jwks)
+        return self
 
 
 class AuthSettings(_Section):
-    """``server.auth``."""
+    """``server.auth``. With nothing of it set, everyone may call."""
 
-    tokens: tuple[Secret, ...] = ()
+    tokens: tuple[Annotated[Secret, AfterValidator(written_token)], ...] = ()
     tokens_file: Path | None = None
     jwt: JwtSettings | None = None
+    provider: Annotated[str, AfterValidator(not_empty)] | None = None
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.provider is not None or self._has_bearer
+
+    @property
+    def _has_bearer(self) -> bool:
+        return bool(self.tokens) or self.tokens_file is not None or self.jwt is not None
+
+    @model_validator(mode="after")
+    def _protects(self) -> "AuthSettings":
+        if "tokens" in self.model_fields_set and not self.tokens:
+            # A list that lost its tokens must not open the server to everyone.
+            raise ValueError("tokens: is empty; give it a token, or remove the key")
+        if self.provider is not None and self._has_bearer:
+            raise ValueError("provider: decides alone who may call; remove it, or tokens, tokens_file and jwt")
+        if self.provider is None and self.options:
+            raise ValueError("options: are for a provider, and none is named")
+        check_tokens(self.tokens)
+        return self
 
 
 class ServerSettings(_Section):
@@ -194,7 +237,7 @@ class ServerSettings(_Section):
     shutdown_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     replay_ttl: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     auth: AuthSettings = AuthSettings()
-    cors_origins: tuple[str, ...] | None = None
+    cors_origins: tuple[Origin, ...] | None = None
     metrics: bool = False
     debug: bool = False
 
@@ -209,9 +252,11 @@ class PlatformSettings(_Section):
 
 
 class TracingSettings(_Section):
-    """``tracing``."""
+    """``tracing``. Without an endpoint there are no traces."""
 
     endpoint: Annotated[HttpUrl | None, Field(repr=False)] = None
+    headers: dict[str, SecretStr] = {}
+    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     record_contents: bool = False
 
 

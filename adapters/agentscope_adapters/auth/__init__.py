@@ -1,0 +1,1 @@
+"""Authenticators: tokens that are listed, and JWTs that another server signed."""
