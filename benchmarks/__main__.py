@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Final
 
 from benchmarks.agents import measure_agent_step, measure_resident, measure_schemas
+from benchmarks.models import measure_anthropic_adapter, measure_openai_adapter
 from benchmarks.processes import Workplace
 from benchmarks.serving import measure_one_line, measure_quickstart, measure_throughput
 from benchmarks.sessions import measure_cold_load, measure_turns
@@ -17,6 +18,7 @@ from benchmarks.sessions_million import measure_million
 from benchmarks.sessions_throughput import measure_session_throughput
 from benchmarks.starting import measure_help, measure_import, measure_start
 from benchmarks.table import HEADER, Row
+from benchmarks.telemetry import measure_telemetry
 
 GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]]]] = {
     ("import",): measure_import,
@@ -24,7 +26,10 @@ GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]
     ("start", "memory"): measure_start,
     ("throughput", "first-line"): measure_throughput,
     ("one-line",): measure_one_line,
+    ("telemetry",): measure_telemetry,
     ("quickstart",): measure_quickstart,
+    ("openai-adapter",): measure_openai_adapter,
+    ("anthropic-adapter",): measure_anthropic_adapter,
     ("agent-step",): measure_agent_step,
     ("schemas",): measure_schemas,
     ("resident",): measure_resident,
@@ -40,6 +45,7 @@ reference: for import and help, the import of aiohttp.web, pydantic-settings, ya
            for a row "of its limit", the limit itself;
            for a row "x/y", the same at y;
            for session-throughput "of bare", benchmarks/sessions_bare.py, which says the same to the database
+           for the adapters, benchmarks/models_bare.py, which loops over the SDK's stream on bare aiohttp
            for the others, benchmarks/bare.py, which writes the same lines on bare aiohttp"""
 
 

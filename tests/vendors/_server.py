@@ -44,6 +44,10 @@ Ending = Literal["complete", "early", "cut", "hang"] | StreamError
 client leaves; or by an error event."""
 
 
+Event = dict[str, Any] | str | bytes
+"""An event of a stream: whole, the data alone, or the bytes as they go out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the scripted model says; see ``VendorServer.say``."""
@@ -88,9 +92,10 @@ class Moment(asyncio.Event):
 @dataclass(frozen=True, slots=True)
 class _Turn:
     answer: Answer | None = None
-    events: tuple[dict[str, Any] | str, ...] = ()
+    events: tuple[Event, ...] = ()
     delay: float = 0.0
     then: Ending = "complete"
+    gzip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +159,23 @@ class VendorServer(ABC):
         stop_reason: str | None = None,
         delay: float = 0.0,
         then: Ending = "complete",
+        gzip: bool = False,
     ) -> None:
         """Script an answer: thinking first, then ``pieces`` of text, then tool calls, each piece an event.
 
         ``usage`` is input and output tokens; of the input, ``cached`` are written to and read from the vendor's cache.
         ``stop_reason`` is in the vendor's words; None means its word for what the answer is. ``delay`` is seconds
-        before each event. ``then`` is how the stream ends. A client that asks for no stream gets the same content at
-        once; ``delay`` is then before the answer, and of ``then`` only "cut" and "hang" mean something.
+        before each event. ``then`` is how the stream ends; ``gzip`` compresses it. A client that asks for no stream
+        gets the same content at once; ``delay`` is then before the answer, and of ``then`` only "cut" and "hang" mean
+        something.
         """
         answer = Answer(pieces, thinking, tool_calls, usage, cached, stop_reason)
-        self._script.append(_Turn(answer, delay=delay, then=then))
+        self._script.append(_Turn(answer, delay=delay, then=then, gzip=gzip))
 
-    def send(self, *events: dict[str, Any] | str, delay: float = 0.0, then: Ending = "complete") -> None:
-        """Script a stream of exactly these events and no other; a string goes out as the data of an event as it is.
+    def send(self, *events: Event, delay: float = 0.0, then: Ending = "complete") -> None:
+        """Script a stream of exactly these events and no other.
+
+        A string goes out as the data of an event as it is, and bytes as they are.
 
         A client that asks for no stream gets the first event as the body.
         """
@@ -252,14 +261,17 @@ class VendorServer(ABC):
         if turn.then in ("cut", "hang"):
             return await self._break_off(request, "cut" if turn.then == "cut" else "hang")
         whole = turn.events[0] if turn.answer is None else self._whole(turn.answer, body)
-        if isinstance(whole, str):
-            return web.Response(text=whole, content_type="text/html")
+        if isinstance(whole, str | bytes):
+            text = whole if isinstance(whole, bytes) else whole.encode()
+            return web.Response(body=text, content_type="text/html")
         return web.json_response(whole)
 
     async def _stream(self, request: web.Request, body: dict[str, Any], turn: _Turn) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        if turn.gzip:
+            response.enable_compression(web.ContentCoding.gzip)
         await response.prepare(request)
-        events: list[dict[str, Any] | str] = list(turn.events)
+        events: list[Event] = list(turn.events)
         if turn.answer is not None:
             events += self._opening(turn.answer, body)
             if turn.then == "complete":
@@ -268,7 +280,7 @@ class VendorServer(ABC):
             events.append(self._error_body(turn.then.type, turn.then.message))
         for event in events:
             await self._pause(turn.delay)
-            await response.write(self._frame(event))
+            await response.write(event if isinstance(event, bytes) else self._frame(event))
             self.streaming.set()
         if turn.then in ("cut", "hang"):
             await self._break_off(request, "cut" if turn.then == "cut" else "hang")

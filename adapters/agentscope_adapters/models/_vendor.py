@@ -1,20 +1,24 @@
 """What the vendors' adapters are made from: a call's way through an SDK and back, whoever the vendor is."""
 
-import json
+import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from inspect import Parameter, signature
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
-
-import orjson
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from agentscope.errors import UserError
-from agentscope.message import Msg, ToolUseBlock
+from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModelBase, ModelConnectionError, ModelError, ToolChoice, ToolSchema
 from agentscope.runtime.settings import ModelSettings
-from agentscope_adapters.models._failures import error_for_transport
+from agentscope.telemetry import outgoing_headers
+from agentscope_adapters.models._answer import Answer, ErrorEvent
+from agentscope_adapters.models._failures import error_for_event, error_for_transport
+from agentscope_adapters.models._sse import DamagedStreamError, EventDecoder
+from agentscope_adapters.models._transport import TIMEOUTS, TRANSPORT_ERRORS, Response, reading
 from agentscope_adapters.secrets import Secrets
+
+_DRAIN: Final = 0.1  # seconds
 
 
 class Client(Protocol):
@@ -25,36 +29,19 @@ class Client(Protocol):
 
 
 ClientT = TypeVar("ClientT", bound=Client)
-EventT = TypeVar("EventT")
-WholeT = TypeVar("WholeT")
-_EventT_contra = TypeVar("_EventT_contra", contravariant=True)
-_WholeT_contra = TypeVar("_WholeT_contra", contravariant=True)
 
 
-class Answer(Protocol[_EventT_contra, _WholeT_contra]):
-    """One answer as the port's chunks, from a stream's events or from the vendor's whole message."""
-
-    def take(self, event: _EventT_contra, /) -> ChatChunk | None:
-        """What an event adds; None when it adds nothing yet."""
-
-    def last(self) -> ChatChunk:
-        """What is left when the events are over. Raises ``ModelConnectionError`` when the closing one is missing."""
-        ...
-
-    def whole(self, whole: _WholeT_contra, /) -> ChatChunk:
-        """The one chunk of an answer that wasn't streamed. Raises ``ModelConnectionError`` when it is none."""
-        ...
-
-
-class VendorChatModel(ChatModelBase, Generic[ClientT, EventT, WholeT]):
+class VendorChatModel(ChatModelBase, Generic[ClientT]):
     """A model behind a vendor's SDK. An adapter adds how the SDK is called and what its words mean.
 
+    The SDK makes the connections, says who calls, repeats what failed and names the errors, up to the beginning of an
+    answer; a stream's bytes are then read here, for the SDK's own objects cost many times as much as all the rest.
     ``create`` is the SDK's method behind a call; ``defaults`` are arguments for it that ``generate_kwargs`` replace.
     """
 
     _sdk_errors: ClassVar[tuple[type[Exception], ...]]
     """All that the SDK raises by design."""
-    _transport_errors: ClassVar[tuple[type[Exception], ...]]
+    _connection_errors: ClassVar[tuple[type[Exception], ...]]
     """Those of a connection that could not be made, was cut or fell silent."""
     _timeouts: ClassVar[tuple[type[Exception], ...]]
     """Those of a silence."""
@@ -79,11 +66,11 @@ class VendorChatModel(ChatModelBase, Generic[ClientT, EventT, WholeT]):
             **settings.generate_kwargs,
         }
         self._parameters = parameters_of(create)
-        # No SDK wraps what it can't parse.
         self._expected: tuple[type[Exception], ...] = (
             *self._sdk_errors,
-            json.JSONDecodeError,
-            UnicodeDecodeError,
+            *TRANSPORT_ERRORS,
+            DamagedStreamError,
+            ErrorEvent,
         )
 
     async def stream(
@@ -96,17 +83,26 @@ class VendorChatModel(ChatModelBase, Generic[ClientT, EventT, WholeT]):
     ) -> AsyncGenerator[ChatChunk, None]:
         """See ``ChatModel.stream``."""
         request = self._request(messages, tools, tool_choice, kwargs)
+        if headers := outgoing_headers():
+            request["extra_headers"] = {**headers, **(request.get("extra_headers") or {})}
         answer = self._answer()
         try:
             if request.pop("stream"):
-                async with await self._open(request) as events:
-                    async for event in events:
-                        chunk = answer.take(event)
-                        if chunk is not None:
-                            yield chunk
-                last = answer.last()
+                decoder = EventDecoder()
+                async with reading(await self._open(request)) as pieces:
+                    async for piece in pieces:
+                        for name, data in decoder.feed(piece):
+                            chunk = answer.take(name, data)
+                            if chunk is not None:
+                                yield chunk
+                            elif answer.over:
+                                break
+                        if answer.over:
+                            await _drain(pieces)
+                            break
+                last = answer.finish()
             else:
-                last = answer.whole(await self._fetch(request))
+                last = answer.take_whole(await self._fetch(request))
         except self._expected as error:
             raise self._failure(error) from error
         yield last
@@ -128,15 +124,15 @@ class VendorChatModel(ChatModelBase, Generic[ClientT, EventT, WholeT]):
         """A choice among the tools in the vendor's form."""
 
     @abstractmethod
-    async def _open(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterable[EventT], None]:
+    async def _open(self, request: Mapping[str, Any]) -> Response:
         """Send a request whose answer is streamed."""
 
     @abstractmethod
-    async def _fetch(self, request: Mapping[str, Any]) -> WholeT:
+    async def _fetch(self, request: Mapping[str, Any]) -> bytes:
         """Send a request whose answer comes whole."""
 
     @abstractmethod
-    def _answer(self) -> Answer[EventT, WholeT]:
+    def _answer(self) -> Answer:
         """An answer of which nothing has come yet."""
 
     @abstractmethod
@@ -161,8 +157,10 @@ class VendorChatModel(ChatModelBase, Generic[ClientT, EventT, WholeT]):
 
     def _failure(self, error: Exception) -> ModelError:
         self._secrets.scrub_error(error)
-        if isinstance(error, self._transport_errors):
-            timed_out = isinstance(error, self._timeouts)
+        if isinstance(error, ErrorEvent):
+            return error_for_event(self._slot, self._secrets.scrub(error.detail), error.words)
+        if isinstance(error, (*self._connection_errors, *TRANSPORT_ERRORS)):
+            timed_out = isinstance(error, (*self._timeouts, *TIMEOUTS))
             return error_for_transport(self._slot, error, timed_out=timed_out, secrets=self._secrets)
         said = self._vendor_error(error)
         if said is not None:
@@ -201,15 +199,9 @@ def merge_arguments(known: frozenset[str], *layers: Mapping[str, Any]) -> dict[s
     return merged
 
 
-def tool_use(id: str, name: str, arguments: str) -> ToolUseBlock:
-    """The block of a complete tool call. No text at all means no arguments."""
-    block: ToolUseBlock = {"type": "tool_use", "id": id, "name": name, "input": {}}
-    try:
-        value: object = orjson.loads(arguments) if arguments.strip() else {}
-    except orjson.JSONDecodeError:
-        value = None
-    if isinstance(value, dict):
-        block["input"] = cast("dict[str, Any]", value)
-    else:
-        block["raw_input"] = arguments
-    return block
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    # What follows the last event is the end of the body; only past it can the connection be used again.
+    with suppress(TimeoutError, *TRANSPORT_ERRORS):
+        async with asyncio.timeout(_DRAIN):
+            async for _ in pieces:
+                pass

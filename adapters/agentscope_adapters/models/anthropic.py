@@ -4,20 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import httpx2
-from anthropic import AnthropicError, APIConnectionError, APIStatusError, APITimeoutError, AsyncAnthropic, AsyncStream
+from anthropic import AnthropicError, APIConnectionError, APIStatusError, APITimeoutError, AsyncAnthropic
 from anthropic.resources.messages import AsyncMessages
-from anthropic.types import ContentBlock as VendorBlock
-from anthropic.types import Message, RawContentBlockDelta, RawMessageStreamEvent
-from anthropic.types import ToolUseBlock as VendorToolUse
 
 from agentscope.message import ContentBlock, Msg
-from agentscope.model import ChatChunk, ChatUsage, ModelConnectionError, ModelError, StopReason, ToolChoice, ToolSchema
+from agentscope.model import ChatChunk, ChatUsage, ModelError, StopReason, ToolChoice, ToolSchema
 from agentscope.runtime.settings import ModelSettings
+from agentscope_adapters.models._answer import Answer, text_of, tool_use
 from agentscope_adapters.models._anthropic_messages import REDACTED, message_arguments
 from agentscope_adapters.models._client_arguments import client_arguments
-from agentscope_adapters.models._failures import cut_short, error_for_event, error_for_status
-from agentscope_adapters.models._vendor import VendorChatModel, build_client, tool_use
+from agentscope_adapters.models._failures import cut_short, error_for_status
+from agentscope_adapters.models._sse import DamagedStreamError
+from agentscope_adapters.models._transport import Response
+from agentscope_adapters.models._vendor import VendorChatModel, build_client
 
 _MAX_TOKENS: Final = 4096
 _CREDENTIALS: Final = ("api_key", "auth_token", "credentials", "config", "profile")
@@ -31,7 +30,7 @@ _STOP_REASONS: Final[dict[str, StopReason]] = {
 }
 
 
-class AnthropicChatModel(VendorChatModel[AsyncAnthropic, RawMessageStreamEvent, Message]):
+class AnthropicChatModel(VendorChatModel[AsyncAnthropic]):
     """A model that speaks Anthropic's Messages API.
 
     An answer has at most 4096 tokens unless ``max_tokens`` says otherwise. Raises ``UserError`` when there is no key
@@ -39,13 +38,14 @@ class AnthropicChatModel(VendorChatModel[AsyncAnthropic, RawMessageStreamEvent, 
     signature is another vendor's and is not sent.
     """
 
-    # What fails in mid-stream comes from the HTTP client as it is; before that the SDK wraps it.
-    _sdk_errors = (AnthropicError, httpx2.RequestError)
-    _transport_errors = (APIConnectionError, httpx2.RequestError)
-    _timeouts = (APITimeoutError, httpx2.TimeoutException)
+    _sdk_errors = (AnthropicError,)
+    _connection_errors = (APIConnectionError,)
+    _timeouts = (APITimeoutError,)
 
     def __init__(self, slot: str, settings: ModelSettings) -> None:
         arguments, secrets = client_arguments(slot, settings, credentials=_CREDENTIALS, variable="ANTHROPIC_API_KEY")
+        # The runtime has a span for each call, and says in the headers which: the SDK would make a second one.
+        arguments.setdefault("open_telemetry", False)
         client = build_client(slot, AsyncAnthropic, arguments, secrets)
         # For a whole answer the SDK refuses a large max_tokens unless the call itself names a time-out.
         defaults = {"max_tokens": _MAX_TOKENS, "timeout": client.timeout}
@@ -65,13 +65,14 @@ class AnthropicChatModel(VendorChatModel[AsyncAnthropic, RawMessageStreamEvent, 
     def _choice(self, tool_choice: ToolChoice) -> object:
         return _TOOL_CHOICES.get(tool_choice) or {"type": "tool", "name": tool_choice}
 
-    async def _open(self, request: Mapping[str, Any]) -> AsyncStream[RawMessageStreamEvent]:
-        stream: AsyncStream[RawMessageStreamEvent] = await self._client.messages.create(stream=True, **request)
-        return stream
+    async def _open(self, request: Mapping[str, Any]) -> Response:
+        response: Response = (await self._client.messages.create(stream=True, **request)).response
+        return response
 
-    async def _fetch(self, request: Mapping[str, Any]) -> Message:
-        message: Message = await self._client.messages.create(stream=False, **request)
-        return message
+    async def _fetch(self, request: Mapping[str, Any]) -> bytes:
+        answer = await self._client.messages.with_raw_response.create(stream=False, **request)
+        content: bytes = answer.http_response.content
+        return content
 
     def _answer(self) -> "_Answer":
         return _Answer(self._slot)
@@ -80,84 +81,85 @@ class AnthropicChatModel(VendorChatModel[AsyncAnthropic, RawMessageStreamEvent, 
         if not isinstance(error, APIStatusError):
             return None
         detail = self._secrets.scrub(error.api_message or error.message)
-        if error.status_code == 200:
-            return error_for_event(self._slot, detail, (error.type,))
         return error_for_status(self._slot, detail, error.status_code, error.response.headers)
 
 
-class _Answer:
-    """One answer, event by event."""
+class _Answer(Answer):
+    __slots__ = ("_arguments", "_counts", "_slot", "_stop_reason", "_tool")
 
-    __slots__ = ("_arguments", "_counts", "_ended", "_slot", "_stop_reason", "_tool")
+    ignored = frozenset((b"", b"ping"))
 
     def __init__(self, slot: str) -> None:
+        super().__init__()
         self._slot = slot
-        self._tool: VendorToolUse | None = None
+        self._tool: dict[str, Any] | None = None
         self._arguments: list[str] = []
         self._counts: dict[str, int] = {}
         self._stop_reason: str | None = None
-        self._ended = False
 
-    def take(self, event: RawMessageStreamEvent) -> ChatChunk | None:
-        if event.type == "content_block_delta":
-            return self._grow(event.delta)
-        if event.type == "content_block_start":
-            return self._begin(event.content_block)
-        if event.type == "content_block_stop":
+    def _add(self, event: dict[str, Any]) -> ChatChunk | None:
+        kind = event.get("type")
+        if kind == "content_block_delta":
+            return self._grow(event["delta"])
+        if kind == "content_block_start":
+            return self._begin(event["content_block"])
+        if kind == "content_block_stop":
             return self._finish_tool()
-        if event.type == "message_start":
-            self._count(event.message.usage)
-        elif event.type == "message_delta":
-            self._stop_reason = event.delta.stop_reason or self._stop_reason
-            self._count(event.usage)
-        elif event.type == "message_stop":
-            self._ended = True
+        if kind == "message_start":
+            self._count(event["message"].get("usage"))
+        elif kind == "message_delta":
+            self._stop_reason = event["delta"].get("stop_reason") or self._stop_reason
+            self._count(event.get("usage"))
+        elif kind == "message_stop":
+            self.over = True
         return None
 
-    def last(self) -> ChatChunk:
-        if not self._ended:
+    def _last(self) -> ChatChunk:
+        if not self.over:
             raise cut_short(self._slot)
         return self._end([])
 
-    def whole(self, message: Message) -> ChatChunk:
-        # The SDK hands on as text what isn't JSON, such as a proxy's own page, and checks no field of what is.
-        if not isinstance(message, Message) or message.content is None:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
-            raise ModelConnectionError(self._slot, "the answer is not a message")
-        self._stop_reason = message.stop_reason
-        self._count(message.usage)
-        return self._end([block for vendor in message.content for block in _blocks(vendor)])
+    def _whole(self, answer: dict[str, Any]) -> ChatChunk:
+        content = answer.get("content")
+        if content is None:
+            raise DamagedStreamError("the answer is not a message")
+        self._stop_reason = answer.get("stop_reason")
+        self._count(answer.get("usage"))
+        return self._end([block for vendor in content for block in _blocks(vendor)])
 
-    def _begin(self, vendor: VendorBlock) -> ChatChunk | None:
-        if vendor.type == "tool_use":
+    def _begin(self, vendor: dict[str, Any]) -> ChatChunk | None:
+        if vendor.get("type") == "tool_use":
             self._tool, self._arguments = vendor, []
             return None
         blocks = _blocks(vendor)
         return ChatChunk(blocks=blocks) if blocks else None
 
-    def _grow(self, delta: RawContentBlockDelta) -> ChatChunk | None:
-        if delta.type == "text_delta":
-            return ChatChunk(delta.text) if delta.text else None
-        if delta.type == "thinking_delta":
-            return ChatChunk(blocks=[{"type": "thinking", "thinking": delta.thinking}])
-        if delta.type == "signature_delta":
-            return ChatChunk(blocks=[{"type": "thinking", "thinking": "", "signature": delta.signature}])
-        if delta.type == "input_json_delta":
-            self._arguments.append(delta.partial_json)
+    def _grow(self, delta: dict[str, Any]) -> ChatChunk | None:
+        kind = delta.get("type")
+        if kind == "text_delta":
+            text = delta["text"]
+            return ChatChunk(text_of(text)) if text else None
+        if kind == "thinking_delta":
+            return ChatChunk(blocks=[{"type": "thinking", "thinking": text_of(delta["thinking"])}])
+        if kind == "signature_delta":
+            return ChatChunk(blocks=[{"type": "thinking", "thinking": "", "signature": text_of(delta["signature"])}])
+        if kind == "input_json_delta":
+            self._arguments.append(delta["partial_json"])
         return None
 
     def _finish_tool(self) -> ChatChunk | None:
         tool, self._tool = self._tool, None
         if tool is None:
             return None
-        arguments = "".join(self._arguments) or json.dumps(tool.input)
-        return ChatChunk(blocks=[tool_use(tool.id, tool.name, arguments)])
+        arguments = "".join(self._arguments) or json.dumps(tool.get("input") or {})
+        return ChatChunk(blocks=[tool_use(tool["id"], tool["name"], arguments)])
 
-    def _count(self, usage: object) -> None:
+    def _count(self, usage: dict[str, Any] | None) -> None:
         # The counts at the end are totals; those that are missing there stand as they were at the start.
         for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"):
-            count = getattr(usage, name, None)
+            count = (usage or {}).get(name)
             if count is not None:
-                self._counts[name] = count
+                self._counts[name] = int(count)
 
     def _end(self, blocks: list[ContentBlock]) -> ChatChunk:
         counts = dict(self._counts)
@@ -170,16 +172,18 @@ class _Answer:
         )
 
 
-def _blocks(vendor: VendorBlock) -> list[ContentBlock]:
+def _blocks(vendor: dict[str, Any]) -> list[ContentBlock]:
     """A block of the vendor's in our form; none for what its own tools leave in an answer."""
-    if vendor.type == "text":
-        return [{"type": "text", "text": vendor.text}] if vendor.text else []
-    if vendor.type == "thinking":
-        if vendor.signature:
-            return [{"type": "thinking", "thinking": vendor.thinking, "signature": vendor.signature}]
-        return [{"type": "thinking", "thinking": vendor.thinking}] if vendor.thinking else []
-    if vendor.type == "redacted_thinking":
-        return [{"type": "thinking", "thinking": "", "signature": REDACTED + vendor.data}]
-    if vendor.type == "tool_use":
-        return [tool_use(vendor.id, vendor.name, json.dumps(vendor.input))]
+    kind = vendor.get("type")
+    if kind == "text":
+        return [{"type": "text", "text": text_of(vendor["text"])}] if vendor["text"] else []
+    if kind == "thinking":
+        thinking, signature = vendor["thinking"], vendor.get("signature")
+        if signature:
+            return [{"type": "thinking", "thinking": thinking, "signature": signature}]
+        return [{"type": "thinking", "thinking": thinking}] if thinking else []
+    if kind == "redacted_thinking":
+        return [{"type": "thinking", "thinking": "", "signature": REDACTED + vendor["data"]}]
+    if kind == "tool_use":
+        return [tool_use(vendor["id"], vendor["name"], json.dumps(vendor["input"]))]
     return []

@@ -4,28 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    AsyncAzureOpenAI,
-    AsyncOpenAI,
-    AsyncStream,
-)
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncAzureOpenAI, AsyncOpenAI
 from openai import OpenAIError as SDKError
 from openai.resources.chat.completions import AsyncCompletions
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
 
 from agentscope.message import ContentBlock, Msg, ToolUseBlock, new_id
-from agentscope.model import ChatChunk, ChatUsage, ModelConnectionError, ModelError, StopReason, ToolChoice, ToolSchema
+from agentscope.model import ChatChunk, ChatUsage, ModelError, StopReason, ToolChoice, ToolSchema
 from agentscope.runtime.settings import ModelSettings
+from agentscope_adapters.models._answer import Answer, error_in, text_of, tool_use
 from agentscope_adapters.models._client_arguments import client_arguments
-from agentscope_adapters.models._failures import cut_short, error_for_event, error_for_status
+from agentscope_adapters.models._failures import cut_short, error_for_status
 from agentscope_adapters.models._openai_messages import message_arguments
-from agentscope_adapters.models._vendor import VendorChatModel, build_client, tool_use
+from agentscope_adapters.models._sse import DamagedStreamError
+from agentscope_adapters.models._transport import Response
+from agentscope_adapters.models._vendor import VendorChatModel, build_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ _CREDENTIALS: Final = ("api_key", "azure_ad_token", "azure_ad_token_provider", "
 _STOP_REASONS: Final[dict[str, StopReason]] = {"tool_calls": "tool_use", "function_call": "tool_use"}
 
 
-class OpenAIChatModel(VendorChatModel[AsyncOpenAI, ChatCompletionChunk, ChatCompletion]):
+class OpenAIChatModel(VendorChatModel[AsyncOpenAI]):
     """A model that speaks OpenAI's chat completions.
 
     It is Azure's when ``client_kwargs`` names ``azure_endpoint`` or ``api_version``. Raises ``UserError`` when there
@@ -54,7 +46,7 @@ class OpenAIChatModel(VendorChatModel[AsyncOpenAI, ChatCompletionChunk, ChatComp
     """
 
     _sdk_errors = (SDKError,)
-    _transport_errors = (APIConnectionError,)
+    _connection_errors = (APIConnectionError,)
     _timeouts = (APITimeoutError,)
 
     def __init__(self, slot: str, settings: ModelSettings) -> None:
@@ -83,29 +75,27 @@ class OpenAIChatModel(VendorChatModel[AsyncOpenAI, ChatCompletionChunk, ChatComp
             return tool_choice
         return {"type": "function", "function": {"name": tool_choice}}
 
-    async def _open(self, request: Mapping[str, Any]) -> AsyncStream[ChatCompletionChunk]:
+    async def _open(self, request: Mapping[str, Any]) -> Response:
         request = {"stream_options": {"include_usage": True}, **request}
-        stream: AsyncStream[ChatCompletionChunk]
-        stream = await self._client.chat.completions.create(stream=True, **request)
-        return stream
+        response: Response = (await self._client.chat.completions.create(stream=True, **request)).response
+        return response
 
-    async def _fetch(self, request: Mapping[str, Any]) -> ChatCompletion:
-        completion: ChatCompletion = await self._client.chat.completions.create(stream=False, **request)
-        return completion
+    async def _fetch(self, request: Mapping[str, Any]) -> bytes:
+        answer = await self._client.chat.completions.with_raw_response.create(stream=False, **request)
+        content: bytes = answer.http_response.content
+        return content
 
     def _answer(self) -> "_Answer":
         return _Answer(self._slot)
 
     def _vendor_error(self, error: Exception) -> ModelError | None:
-        if not isinstance(error, APIError):
+        if not isinstance(error, APIStatusError):
             return None
         # The SDK's text leaves out a body that hasn't OpenAI's form, and that is where a proxy says what it wants.
         body = cast("dict[str, object] | str | None", error.body)
         words = body.get("message") if isinstance(body, dict) else None
         detail = self._secrets.scrub(str(words or body or error.message))
-        if isinstance(error, APIStatusError):
-            return error_for_status(self._slot, detail, error.status_code, error.response.headers)
-        return error_for_event(self._slot, detail, (error.code, error.type))
+        return error_for_status(self._slot, detail, error.status_code, error.response.headers)
 
 
 @dataclass(slots=True)
@@ -119,71 +109,73 @@ class _ToolCall:
         return tool_use(self.id or f"call_{new_id()}", self.name, "".join(self.arguments))
 
 
-class _Answer:
-    """One answer, event by event."""
-
+class _Answer(Answer):
     __slots__ = ("_calls", "_latest", "_slot", "_stop_reason", "_usage")
 
     def __init__(self, slot: str) -> None:
+        super().__init__()
         self._slot = slot
         self._calls: list[_ToolCall] = []
         self._latest: dict[int, _ToolCall] = {}
         self._stop_reason: StopReason | None = None
         self._usage: ChatUsage | None = None
 
-    def take(self, event: ChatCompletionChunk) -> ChatChunk | None:
-        if event.usage is not None:
-            self._usage = _usage(event.usage)
-        if not event.choices:
+    def _add(self, event: dict[str, Any]) -> ChatChunk | None:
+        if error := event.get("error"):
+            raise error_in(error)
+        if usage := event.get("usage"):
+            self._usage = _usage(usage)
+        choices = event.get("choices")
+        if not choices:
             return None
-        choice = event.choices[0]
-        if choice.index:
+        choice = choices[0]
+        if choice.get("index"):
             return None  # an alternative that generate_kwargs asked for: the port has one answer
-        if choice.finish_reason:
-            self._stop_reason = choice.finish_reason
-        delta = cast("ChoiceDelta | None", choice.delta)
-        if delta is None:
-            return None  # the SDK checks nothing, and some that speak its protocol leave it out at the end
-        if delta.tool_calls:
-            for call in delta.tool_calls:
-                self._add(call)
-        text = delta.content or delta.refusal or ""
-        # The text of most vendors comes with nothing extra, and there is an event for each of its words.
-        thinking = _thinking(delta.model_extra) if delta.model_extra else ""
+        if reason := choice.get("finish_reason"):
+            self._stop_reason = str(reason)
+        delta = choice.get("delta")
+        if not delta:
+            return None  # some that speak the protocol leave it out at the end
+        for call in delta.get("tool_calls") or ():
+            self._call(call)
+        text = delta.get("content") or delta.get("refusal") or ""
+        thinking = _thinking(delta)
         if thinking:
             return ChatChunk(blocks=_spoken(thinking, text))
-        return ChatChunk(text) if text else None
+        return ChatChunk(text_of(text)) if text else None
 
-    def last(self) -> ChatChunk:
+    def _last(self) -> ChatChunk:
         if self._stop_reason is None:
             raise cut_short(self._slot)
         return self._end([call.block() for call in self._calls])
 
-    def whole(self, completion: ChatCompletion) -> ChatChunk:
-        # The SDK hands on as text what isn't JSON, such as a proxy's own page.
-        if not isinstance(completion, ChatCompletion) or not completion.choices:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ModelConnectionError(self._slot, "the answer is not a chat completion")
-        choice = completion.choices[0]
-        message = choice.message
-        blocks = _spoken(_thinking(message.model_extra or {}), message.content or message.refusal or "")
-        for call in message.tool_calls or ():
-            if call.type == "function":
-                arguments = [call.function.arguments or ""]
-                blocks.append(_ToolCall(call.id, call.function.name, arguments).block())
-        self._stop_reason = choice.finish_reason
-        self._usage = None if completion.usage is None else _usage(completion.usage)
+    def _whole(self, answer: dict[str, Any]) -> ChatChunk:
+        choices = answer.get("choices")
+        if not choices:
+            raise DamagedStreamError("the answer is not a chat completion")
+        message = choices[0]["message"]
+        blocks = _spoken(_thinking(message), message.get("content") or message.get("refusal") or "")
+        for call in message.get("tool_calls") or ():
+            if (function := call.get("function")) is not None:
+                arguments = [function.get("arguments") or ""]
+                blocks.append(_ToolCall(call.get("id") or "", function["name"], arguments).block())
+        if reason := choices[0].get("finish_reason"):
+            self._stop_reason = str(reason)
+        if usage := answer.get("usage"):
+            self._usage = _usage(usage)
         return self._end(blocks)
 
-    def _add(self, delta: ChoiceDeltaToolCall) -> None:
-        call = self._latest.get(delta.index)
-        if call is None or (delta.id and call.id and delta.id != call.id):
+    def _call(self, delta: dict[str, Any]) -> None:
+        index, id = delta.get("index", 0), delta.get("id")
+        call = self._latest.get(index)
+        if call is None or (id and call.id and id != call.id):
             # Gemini gives calls made together one index: another id is another call.
-            call = self._latest[delta.index] = _ToolCall()
+            call = self._latest[index] = _ToolCall()
             self._calls.append(call)
-        call.id = delta.id or call.id
-        if delta.function is not None:
-            call.name = delta.function.name or call.name
-            call.arguments.append(delta.function.arguments or "")
+        call.id = id or call.id
+        if function := delta.get("function"):
+            call.name = function.get("name") or call.name
+            call.arguments.append(function.get("arguments") or "")
 
     def _end(self, blocks: Sequence[ContentBlock]) -> ChatChunk:
         reason = _STOP_REASONS.get(self._stop_reason or "stop", self._stop_reason)
@@ -192,19 +184,19 @@ class _Answer:
         return ChatChunk(blocks=list(blocks), usage=self._usage, stop_reason=reason or "stop")
 
 
-def _usage(usage: CompletionUsage) -> ChatUsage:
-    return ChatUsage(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+def _usage(usage: Mapping[str, Any]) -> ChatUsage:
+    return ChatUsage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
 
 
-def _thinking(extra: Mapping[str, Any]) -> str:
+def _thinking(delta: Mapping[str, Any]) -> str:
     # Not OpenAI's: DashScope, DeepSeek and vLLM say `reasoning_content`, Ollama and OpenRouter `reasoning`.
-    return extra.get("reasoning_content") or extra.get("reasoning") or ""
+    return delta.get("reasoning_content") or delta.get("reasoning") or ""
 
 
 def _spoken(thinking: str, text: str) -> list[ContentBlock]:
     blocks: list[ContentBlock] = []
     if thinking:
-        blocks.append({"type": "thinking", "thinking": thinking})
+        blocks.append({"type": "thinking", "thinking": text_of(thinking)})
     if text:
-        blocks.append({"type": "text", "text": text})
+        blocks.append({"type": "text", "text": text_of(text)})
     return blocks
