@@ -38,13 +38,15 @@ def plain(state: object) -> ModuleChange:
     return ModuleChange(ModuleHead(_json(state)))
 
 
-async def store(repository: SessionRepository, session_id: str, **modules: ModuleChange) -> Revision:
-    """Save modules of a session that nobody uses."""
+async def store(
+    repository: SessionRepository, session_id: str, owner: str | None = None, /, **modules: ModuleChange
+) -> Revision:
+    """Save modules of a session that nobody uses; it belongs to ``owner`` if it is new."""
     claim = Claim(session_id, "the test")
     lease = await repository.take_lease(claim, 60, waits=False)
     assert lease is not None
     try:
-        return await repository.save(lease, modules, expected=lease.revision)
+        return await repository.save(lease, modules, expected=lease.revision, owner=owner)
     finally:
         await repository.release_leases([claim])
 

@@ -46,6 +46,7 @@ def summary_json(summary: SessionSummary) -> dict[str, object]:
         "updated_at": utc_text(summary.updated_at),
         "version": summary.revision.version,
         "size_bytes": summary.size_bytes,
+        "owner": summary.owner,
     }
 
 
@@ -89,9 +90,13 @@ def _plain(page: Sequence[SessionSummary]) -> list[str]:
     width = min(max(map(len, ids)), _WIDEST_ID)
     return [
         f"{session_id:<{width}}  {exact_text(summary.created_at)}  {exact_text(summary.updated_at)}  "
-        f"{summary.revision.version:>6}  {size_text(summary.size_bytes):>10}"
+        f"{summary.revision.version:>6}  {size_text(summary.size_bytes):>10}{_owner(summary, '  ')}"
         for session_id, summary in zip(ids, page, strict=True)
     ]
+
+
+def _owner(summary: SessionSummary, separator: str = "") -> str:
+    return "" if summary.owner is None else separator + printable(summary.owner)
 
 
 def _print_table(page: Sequence[SessionSummary], *, show_header: bool, wide: bool) -> None:
@@ -105,6 +110,10 @@ def _print_table(page: Sequence[SessionSummary], *, show_header: bool, wide: boo
         table.add_column(title, no_wrap=True, min_width=width)
     for title, width in (("version", 7), ("size", 10)):
         table.add_column(title, no_wrap=True, min_width=width, justify="right")
+    # Where sessions have no owners there is no room to waste.
+    has_owners = any(summary.owner is not None for summary in page)
+    if has_owners:
+        table.add_column("owner", overflow="fold", min_width=8)
     now = datetime.now(UTC)
     for summary in page:
         saved = exact_text(summary.updated_at) if wide else age_text(summary.updated_at, now)
@@ -114,5 +123,6 @@ def _print_table(page: Sequence[SessionSummary], *, show_header: bool, wide: boo
             saved,
             str(summary.revision.version),
             size_text(summary.size_bytes),
+            *([Text(_owner(summary))] if has_owners else []),
         )
     Console().print(table)

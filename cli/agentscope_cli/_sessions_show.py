@@ -100,6 +100,7 @@ def _summary(summary: SessionSummary) -> list[str]:
     saved = f"{exact_text(summary.updated_at)}, {age_text(summary.updated_at, datetime.now(UTC))}"
     return [
         f"session  {printable(summary.session_id)}",
+        *([] if summary.owner is None else [f"owner    {printable(summary.owner)}"]),
         f"created  {exact_text(summary.created_at)}",
         f"saved    {saved}, version {summary.revision.version}",
         f"size     {size_text(summary.size_bytes)}",

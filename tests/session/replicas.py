@@ -45,10 +45,11 @@ class Recording(InMemorySessionRepository):
         *,
         expected: Revision,
         saved_at: datetime | None = None,
+        owner: str | None = None,
     ) -> Revision:
         """Keep the changes."""
         self.changes.append(changes)
-        return await super().save(lease, changes, expected=expected, saved_at=saved_at)
+        return await super().save(lease, changes, expected=expected, saved_at=saved_at, owner=owner)
 
     def written(self) -> list[tuple[int, int, bool]]:
         """Of the last save's lists: where it starts, how many items it writes, and whether it rewrites."""

@@ -30,7 +30,7 @@ async def open_sqlite(stack: AsyncExitStack) -> SessionRepository:
 
 @pytest.mark.parametrize(
     ("open_it", "examples"),
-    [pytest.param(open_in_memory, 120, id="in memory"), pytest.param(open_sqlite, 40, id="SQLite")],
+    [pytest.param(open_in_memory, 80, id="in memory"), pytest.param(open_sqlite, 25, id="SQLite")],
 )
 def test_whatever_happens_in_whatever_order_sessions_hold_what_was_saved(
     open_it: Callable[[AsyncExitStack], Coroutine[Any, Any, SessionRepository]], examples: int

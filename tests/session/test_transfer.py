@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -109,6 +110,32 @@ async def test_an_export_has_the_documented_form(repository: InMemorySessionRepo
         {"end": {"session_id": "a", "items": 2}},
         {"complete": {"sessions": 1}},
     ]
+
+
+async def test_an_export_says_whose_a_session_is_and_of_nobodys_it_says_nothing(
+    repository: InMemorySessionRepository,
+) -> None:
+    owned = a_session("a")
+    await put(repository, StoredSession(replace(owned.summary, owner="ada 🗼"), owned.modules))
+    await put(repository, a_session("b"))
+    data = await exported(repository)
+
+    first, second = (orjson.loads(line)["session"] for line in data.splitlines() if line.startswith(b'{"session"'))
+    assert first["owner"] == "ada 🗼"
+    assert "owner" not in second
+    there = await imported(data)
+    assert [summary.owner for summary in await there.list_sessions()] == ["ada 🗼", None]
+    assert await exported(there) == data
+
+
+async def test_a_session_that_is_replaced_is_then_whose_it_was_where_it_comes_from(export: bytes) -> None:
+    there = InMemorySessionRepository()
+    owned = a_session("a")
+    await put(there, StoredSession(replace(owned.summary, owner="ada"), owned.modules))
+
+    await import_sessions(there, in_pieces(export), on_existing="replace")
+
+    assert await there.list_sessions(owner="ada") == []
 
 
 async def test_what_is_imported_is_what_was_exported(export: bytes) -> None:
@@ -434,6 +461,10 @@ WRONG: dict[str, tuple[list[bytes], str]] = {
         "line 2: session.created_at must be a time in ISO 8601 with its zone",
     ),
     "no time": ([FIRST, a_session_line(updated_at="now"), END], "line 2: session.updated_at must be a time"),
+    "an owner that is no text": ([FIRST, a_session_line(owner=1), END], "line 2: session.owner must be a text"),
+    "null as an owner": ([FIRST, a_session_line(owner=None), END], "line 2: session.owner must be a text"),
+    "an empty owner": ([FIRST, a_session_line(owner=""), END], "line 2: session.owner must be a text of at least one"),
+    "NUL in an owner": ([FIRST, a_session_line(owner="a\0"), END], "line 2: session.owner must be a text of at least"),
     "no modules": ([FIRST, a_session_line(modules=[]), END], "line 2: session.modules must be an object"),
     "module field": (
         [FIRST, a_session_line(modules={"m": {"state": 1, "lists": [], "x": 1}}), END],

@@ -13,11 +13,11 @@ import pytest
 from pydantic import SecretStr
 
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import InMemorySessionRepository, SessionRepository
+from agentscope.session import InMemorySessionRepository, InvocationStore, SessionRepository
 from agentscope_adapters.storage.migrations import upgrade_schema
 from agentscope_adapters.storage.repository import open_repository
 from postgres import PostgresServer
-from storage.helpers import OpenStore
+from storage.helpers import OpenStore, invocations_of
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +78,18 @@ async def other(open_store: OpenStore) -> AsyncGenerator[SessionRepository]:
     """A second repository on the store of ``repository``."""
     async with open_store() as opened:
         yield opened
+
+
+@pytest.fixture
+def invocations(repository: SessionRepository) -> InvocationStore:
+    """What the store knows of invocations."""
+    return invocations_of(repository)
+
+
+@pytest.fixture
+def others(other: SessionRepository) -> InvocationStore:
+    """The same, as another process has it."""
+    return invocations_of(other)
 
 
 @pytest.fixture

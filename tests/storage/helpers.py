@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 from agentscope.session import (
     Claim,
+    InvocationRecord,
+    InvocationStore,
     ItemPage,
     Lease,
+    LineBatch,
     ListChange,
     ModuleChange,
     ModuleHead,
@@ -92,6 +95,31 @@ def size(modules: Mapping[str, Module]) -> int:
     texts = [module.state for module in modules.values()]
     texts += [item for module in modules.values() for stored in module.lists.values() for item in stored]
     return sum(len(text.encode()) for text in texts)
+
+
+def invocations_of(repository: SessionRepository) -> InvocationStore:
+    """What a store knows of invocations, which must be something."""
+    invocations = getattr(repository, "invocations", None)
+    assert isinstance(invocations, InvocationStore)
+    return invocations
+
+
+async def begin(
+    invocations: InvocationStore,
+    invocation_id: str = "i",
+    /,
+    *lines: str,
+    session_id: str = "s",
+    key: str | None = None,
+    alive: float = 60,
+    kept: float = 60,
+    ends: bool = False,
+) -> None:
+    """An invocation with lines."""
+    record = InvocationRecord(invocation_id, session_id, idempotency_key=key)
+    assert await invocations.open_invocation(record, alive, kept) is None
+    if lines or ends:
+        await invocations.append_lines([LineBatch(invocation_id, 1, lines, ends)], alive)
 
 
 async def pages_of(*pages: ItemPage) -> AsyncIterator[ItemPage]:

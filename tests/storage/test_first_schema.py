@@ -1,4 +1,4 @@
-"""Databases of the first schema: on to the second without loss, and back again."""
+"""Databases of the first schema: on to the newest without loss, and back again."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,9 +15,12 @@ from agentscope.errors import SchemaError, SessionStoreError, UserError
 from agentscope.runtime.settings import SessionSettings
 from agentscope.session import ListChange, ModuleChange, ModuleHead, Revision
 from agentscope_adapters.storage._database import find_database
+from agentscope_adapters.storage._schema import REVISIONS
 from agentscope_adapters.storage.migrations import downgrade_schema, read_schema, upgrade_schema
 from agentscope_adapters.storage.repository import open_repository
 from storage.helpers import Module, append, contents, put, save, size
+
+NEEDED = REVISIONS[-1]
 
 # As pg_dump and `sqlite3 .dump` give it. The states are of whatever an app may have stored.
 FIRST_SCHEMA = """
@@ -84,7 +87,12 @@ def dumped(connection: Connection) -> dict[str, object]:
     for table in sorted(tables.get_table_names()):
         columns = [(column["name"], str(column["type"]), column["nullable"]) for column in tables.get_columns(table)]
         rows: Sequence[Any] = connection.execute(text(f"SELECT * FROM {table}")).all()
-        dump[table] = (columns, tables.get_indexes(table), sorted(map(repr, rows)))
+        indexes: list[dict[str, Any]] = [dict(index) for index in tables.get_indexes(table)]
+        for index in indexes:
+            # A condition is an object that equals no other.
+            options = index.pop("dialect_options", {})
+            index["options"] = {name: str(value) for name, value in options.items()}
+        dump[table] = (columns, indexes, sorted(map(repr, rows)))
     return dump
 
 
@@ -144,7 +152,7 @@ async def test_there_and_back_again_nothing_has_changed(first_schema: SessionSet
         await upgrade_schema(first_schema, tmp_path)
         assert await run(first_schema, tmp_path, dumped) != before
         state = await downgrade_schema(first_schema, tmp_path, "0001")
-        assert (state.found, state.needed) == ("0002", "0002")
+        assert (state.found, state.needed) == (NEEDED, NEEDED)
         assert (await read_schema(first_schema, tmp_path)).found == "0001"
         assert await run(first_schema, tmp_path, dumped) == before
 
@@ -210,18 +218,18 @@ async def test_a_downgrade_that_fails_changes_nothing(settings: SessionSettings,
 async def test_a_downgrade_to_the_schema_that_is_there_does_nothing(settings: SessionSettings, tmp_path: Path) -> None:
     await upgrade_schema(settings, tmp_path)
 
-    assert (await downgrade_schema(settings, tmp_path, "0002")).found == "0002"
+    assert (await downgrade_schema(settings, tmp_path, NEEDED)).found == NEEDED
 
     assert (await read_schema(settings, tmp_path)).is_current
 
 
-@pytest.mark.parametrize("revision", ["base", "head", "-1", "0003", "1", "none"])
+@pytest.mark.parametrize("revision", ["base", "head", "-1", "0004", "1", "none"])
 async def test_a_downgrade_to_a_revision_that_is_not_known_is_the_users_to_mend(
     settings: SessionSettings, tmp_path: Path, revision: str
 ) -> None:
     await upgrade_schema(settings, tmp_path)
 
-    with pytest.raises(UserError, match=f"^there is no schema {revision}; this program knows 0001, 0002$"):
+    with pytest.raises(UserError, match=f"^there is no schema {revision}; this program knows 0001, 0002, 0003$"):
         await downgrade_schema(settings, tmp_path, revision)
 
     assert (await read_schema(settings, tmp_path)).is_current
@@ -266,7 +274,7 @@ async def test_processes_that_upgrade_at_once_do_it_once(
 
     said = run_python(UPGRADE, url, processes=3)
 
-    assert sorted(line.strip() for line in said) == ["0001", "0002", "0002"]
+    assert sorted(line.strip() for line in said) == ["0001", NEEDED, NEEDED]
     async with open_repository(settings, tmp_path) as repository:
         assert await repository.count_sessions() == 3
 

@@ -1,8 +1,9 @@
-"""Waking who waits for a lease on Postgres."""
+"""Waking who waits for something to happen, on Postgres."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,13 +12,16 @@ import pytest
 from pydantic import SecretStr
 
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import Claim
+from agentscope.session import Claim, LineBatch, Pause, StopRequest
 from agentscope_adapters.storage import _listener
 from agentscope_adapters.storage._listener import CHANNEL, Listener
+from agentscope_adapters.storage._topics import STOPS, Pauses, Topic, answer_topic, lines_topic
 from agentscope_adapters.storage.repository import open_repository
-from storage.helpers import take
+from storage.helpers import begin, invocations_of, take
 
 LONG = 60.0
+ONE, OTHER = (Topic(name, Pauses(0.005, 0.1), Pauses(0.1, LONG)) for name in ("one", "other"))
+"""Whoever is told of them pauses for long."""
 
 
 class Connection:
@@ -70,8 +74,7 @@ def server(postgres_url: str) -> Server:
 
 @pytest.fixture
 async def listener(server: Server) -> AsyncGenerator[Listener]:
-    """One whose pauses, when it is told of what happens, don't end by themselves."""
-    listener = Listener(server.connect, server.notify, longest_pause=LONG)
+    listener = Listener(server.connect, server.notify)
     yield listener
     await listener.close()
 
@@ -92,16 +95,14 @@ async def lasts(pause: Awaitable[None]) -> bool:
     return is_going_on
 
 
-async def test_a_notification_ends_the_pause_of_those_who_watch_the_session(
-    server: Server, listener: Listener
-) -> None:
-    with listener.watch("s") as one, listener.watch("s") as two, listener.watch("other") as other:
+async def test_a_notification_ends_the_pause_of_those_who_watch_the_topic(server: Server, listener: Listener) -> None:
+    with listener.watch(ONE) as one, listener.watch(ONE) as two, listener.watch(OTHER) as other:
         await until(lambda: listener.is_live)
         await asyncio.gather(one(20), two(20), other(20))
         pauses = [asyncio.ensure_future(pause(20)) for pause in (one, two)]
         assert await lasts(other(20))
 
-        await server.notify("s")
+        await server.notify("one")
 
         async with asyncio.timeout(20):
             await asyncio.gather(*pauses)
@@ -109,11 +110,11 @@ async def test_a_notification_ends_the_pause_of_those_who_watch_the_session(
 
 
 async def test_a_notification_between_two_pauses_ends_the_next_at_once(server: Server, listener: Listener) -> None:
-    with listener.watch("s") as pause, listener.watch("s") as seen:
+    with listener.watch(ONE) as pause, listener.watch(ONE) as seen:
         await until(lambda: listener.is_live)
         await asyncio.gather(pause(20), seen(20))
         watching = asyncio.ensure_future(seen(20))
-        await server.notify("s")
+        await server.notify("one")
         await watching
 
         async with asyncio.timeout(20):
@@ -125,8 +126,8 @@ async def test_pauses_are_short_until_a_notification_was_heard(server: Server) -
     async def swallow(_payload: str) -> None:
         """As a pooler does, whose connections change with each transaction."""
 
-    listener = Listener(server.connect, swallow, longest_pause=LONG)
-    with listener.watch("s") as pause:
+    listener = Listener(server.connect, swallow)
+    with listener.watch(ONE) as pause:
         await until(lambda: server.listening is not None)
         begun = time.monotonic()
         await pause(20)
@@ -137,7 +138,7 @@ async def test_pauses_are_short_until_a_notification_was_heard(server: Server) -
 
 
 async def test_a_lost_connection_is_opened_again_and_wakes_who_waits(server: Server, listener: Listener) -> None:
-    with listener.watch("s") as pause:
+    with listener.watch(ONE) as pause:
         await until(lambda: listener.is_live)
         await pause(20)
         first, server.refuses = server.listening, True
@@ -152,7 +153,7 @@ async def test_a_lost_connection_is_opened_again_and_wakes_who_waits(server: Ser
         assert server.listening is not first
         await pause(20)
         pausing = asyncio.ensure_future(pause(20))
-        await server.notify("s")
+        await server.notify("one")
         async with asyncio.timeout(20):
             await pausing
 
@@ -161,7 +162,7 @@ async def test_a_connection_that_a_network_drops_without_a_word_is_opened_again(
     server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_listener, "CHECK_SECONDS", 0.02)
-    with listener.watch("s"):
+    with listener.watch(ONE):
         await until(lambda: listener.is_live)
         first = server.listening
 
@@ -198,8 +199,60 @@ async def test_a_lease_that_is_handed_over_and_a_place_that_is_given_up_are_anno
             await repository.release_leases([Claim("waited for", "one")])
             await repository.release_leases([Claim("given up", "two")])
             await repository.release_leases([Claim("the last", "one")])
-            await until(lambda: "the last" in heard)
+            await until(lambda: "session the last" in heard)
     finally:
         await ears.close(timeout=5)
 
-    assert heard == ["waited for", "given up", "the last"]
+    assert heard == ["session waited for", "session given up", "session the last"]
+
+
+async def test_lines_requests_and_answers_are_announced(postgres_url: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def hear(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+        heard.append(payload)
+
+    ears = await Server(postgres_url).connect()
+    settings = SessionSettings(url=SecretStr(postgres_url), auto_migrate=True)
+    try:
+        await ears.add_listener(CHANNEL, hear)
+        async with open_repository(settings, tmp_path) as repository:
+            invocations = invocations_of(repository)
+            long = "x" * 20_000
+            await begin(invocations, long)
+            await begin(invocations, "i", "a")
+            await invocations.append_lines([LineBatch(name, 2, ["b"]) for name in ("i", long)], 60)
+            await invocations.request_stop(StopRequest("r", "s", "cancelled"), 60)
+            await invocations.answer_stop("unknown")
+            await invocations.answer_stop("r")
+            await until(lambda: len(heard) == 5)
+    finally:
+        await ears.close(timeout=5)
+
+    topics = [lines_topic("i"), lines_topic("i"), lines_topic(long), STOPS, answer_topic("r")]
+    assert heard == [topic.name for topic in topics]
+
+
+async def test_who_waits_in_another_process_is_woken(postgres_url: str, tmp_path: Path) -> None:
+    settings = SessionSettings(url=SecretStr(postgres_url), auto_migrate=True)
+    async with open_repository(settings, tmp_path) as one, open_repository(settings, tmp_path) as two:
+        invocations, others = invocations_of(one), invocations_of(two)
+        await begin(invocations, "i")
+        asked = StopRequest("r", "s", "cancelled")
+        cases: list[tuple[AbstractContextManager[Pause], Callable[[], Awaitable[None]]]] = [
+            (others.watch_invocation("i"), lambda: invocations.append_lines([LineBatch("i", 1, ["a"])], 60)),
+            (others.watch_stops(), lambda: invocations.request_stop(asked, 60)),
+            (others.watch_stops("r"), lambda: invocations.answer_stop("r")),
+        ]
+        for watch, happens in cases:
+            with watch as pause:
+                # Not the first time: the listener may not hear yet.
+                async with asyncio.timeout(20):
+                    fastest = LONG
+                    while fastest > 0.4:
+                        await pause(0)
+                        pausing = asyncio.ensure_future(pause(20))
+                        begun = time.monotonic()
+                        await happens()
+                        await pausing
+                        fastest = min(fastest, time.monotonic() - begun)

@@ -110,22 +110,28 @@ async def test_the_scripts_make_the_tables_that_the_code_describes(settings: Ses
 
     def constraints(connection: Connection) -> list[object]:
         found = inspect(connection)
-        tables = ("sessions", "session_modules", "session_items", "session_leases")
+        tables = [table.name for table in schema.metadata.sorted_tables]
         return [
-            *(found.get_pk_constraint(table)["name"] for table in tables),
-            *(key["name"] for table in tables for key in found.get_foreign_keys(table)),
+            *(found.get_pk_constraint(table)["name"] for table in sorted(tables)),
+            *(key["name"] for table in sorted(tables) for key in found.get_foreign_keys(table)),
+            *(key["name"] for table in sorted(tables) for key in found.get_unique_constraints(table)),
         ]
 
     try:
         assert await database.read(differences) == []
         # Alembic does not compare names; a later migration needs them.
         assert await database.read(constraints) == [
-            "sessions_pkey",
-            "session_modules_pkey",
+            "invocation_lines_pkey",
+            "invocations_pkey",
             "session_items_pkey",
             "session_leases_pkey",
-            "session_modules_session_id_fkey",
+            "session_modules_pkey",
+            "sessions_pkey",
+            "stop_requests_pkey",
+            "invocation_lines_invocation_id_fkey",
             "session_items_session_id_fkey",
+            "session_modules_session_id_fkey",
+            "invocations_session_id_idempotency_key_key",
         ]
     finally:
         await database.close()
@@ -149,13 +155,14 @@ async def test_a_missing_schema_is_refused_with_the_command_when_migrating_is_of
     assert (await read_schema(settings, tmp_path)).found is None
 
 
+@pytest.mark.parametrize("older", schema.REVISIONS[:-1])
 async def test_an_older_schema_is_refused_with_the_command_when_migrating_is_off(
-    settings: SessionSettings, tmp_path: Path
+    settings: SessionSettings, tmp_path: Path, older: str
 ) -> None:
     await upgrade_schema(settings, tmp_path)
-    await downgrade_schema(settings, tmp_path, "0001")
+    await downgrade_schema(settings, tmp_path, older)
 
-    with pytest.raises(SchemaError, match=f"the schema is 0001 .* needs {NEEDED}; run: agentscope db upgrade$"):
+    with pytest.raises(SchemaError, match=f"the schema is {older} .* needs {NEEDED}; run: agentscope db upgrade$"):
         async with open_repository(settings.model_copy(update={"auto_migrate": False}), tmp_path):
             pytest.fail("opened")
 

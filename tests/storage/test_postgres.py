@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -16,15 +17,16 @@ from sqlalchemy import Connection, text
 
 from agentscope.errors import SessionConflictError, SessionStoreError, UserError
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import NEVER_SAVED, SessionRepository
+from agentscope.session import NEVER_SAVED, InvocationRecord, LineBatch, LinePage, SessionRepository
 from agentscope_adapters.storage import postgres
 from agentscope_adapters.storage._database import find_database
+from agentscope_adapters.storage._invocation_statements import InvocationStatements
 from agentscope_adapters.storage._location import PostgresLocation
 from agentscope_adapters.storage.migrations import upgrade_schema
 from agentscope_adapters.storage.repository import SqlSessionRepository, open_repository
 from postgres import PostgresServer, describe_postgres, find_binaries, find_wheel
 from postgres import postgres_server as postgres_server_of
-from storage.helpers import Module, append, contents, items, put, put_list, save, take
+from storage.helpers import Module, append, begin, contents, invocations_of, items, put, put_list, save, take
 
 
 def settings_for(url: str, *, auto_migrate: bool | None = True) -> SessionSettings:
@@ -107,6 +109,51 @@ async def test_no_turn_is_lost_or_doubled_while_the_server_crashes_and_starts_ag
             there = await items(repository, name)
             assert len(set(there)) == len(there)
             assert set(acknowledged) <= set(there) <= unknown[name]
+
+
+async def test_lines_are_kept_once_while_connections_are_cut(postgres_url: str, tmp_path: Path) -> None:
+    lines = [str(number) for number in range(200)]
+    cutter = find_database(settings_for(f"{postgres_url}?application_name=cutter"), tmp_path)
+
+    def cut(connection: Connection) -> None:
+        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).close()
+
+    async with open_repository(settings_for(postgres_url), tmp_path) as repository:
+        invocations = invocations_of(repository)
+        await begin(invocations)
+        for start in range(0, 200, 10):
+            batch = LineBatch("i", start + 1, lines[start : start + 10], ends=start == 190)
+            await asyncio.gather(invocations.append_lines([batch], 60), cutter.read(cut))
+        await cutter.close()
+
+        assert await invocations.read_lines("i", 0) == LinePage(lines, "ended")
+
+
+async def test_what_is_kept_of_invocations_waits_for_no_disk_and_all_else_does(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    await upgrade_schema(settings_for(postgres_url), tmp_path)
+    database = find_database(settings_for(postgres_url), tmp_path)
+    statements = InvocationStatements(database.dialect)
+    append = database.dialect.appending(database.dialect)
+
+    def waits(connection: Connection) -> bool:
+        return str(connection.execute(text("SHOW synchronous_commit")).scalar_one()) != "off"
+
+    calls: list[Callable[[Connection], object]] = [
+        lambda connection: statements.open(connection, InvocationRecord("i", "s", None, "key"), 60, 0),
+        lambda connection: append(connection, [LineBatch("i", 1, ["a"])], 60),
+        lambda connection: statements.renew(connection, ["i"], 0),
+        lambda connection: statements.prune(connection, 1),
+    ]
+    try:
+        for call in calls:
+            assert await database.write(lambda connection: (call(connection), waits(connection))[1]) is False  # noqa: B023
+            # It ended with the transaction.
+            assert await database.write(waits)
+    finally:
+        await database.close()
 
 
 async def test_a_call_while_the_server_is_down_fails_and_later_ones_work(

@@ -10,7 +10,15 @@ from sqlalchemy import Connection
 
 from agentscope.errors import SessionConflictError, SessionStoreError
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import NEVER_SAVED, Claim, Revision
+from agentscope.session import (
+    NEVER_SAVED,
+    Claim,
+    InvocationRecord,
+    LineBatch,
+    LinePage,
+    Revision,
+    StopRequest,
+)
 from agentscope_adapters.storage import _retries
 from agentscope_adapters.storage._database import Database, Failure, find_database
 from agentscope_adapters.storage.migrations import upgrade_schema
@@ -35,8 +43,8 @@ class UnreliableDatabase:
     async def read(self, transaction: Callable[[Connection], _T]) -> _T:
         return await self._done(lambda: self._database.read(transaction))
 
-    async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
-        return await self._done(lambda: self._database.lease(transaction))
+    async def write_singly(self, transaction: Callable[[Connection], _T]) -> _T:
+        return await self._done(lambda: self._database.write_singly(transaction))
 
     async def write(self, transaction: Callable[[Connection], _T], *, lasts: bool = True) -> _T:
         return await self._done(lambda: self._database.write(transaction, lasts=lasts))
@@ -146,6 +154,44 @@ async def test_a_lease_is_taken_renewed_handed_over_and_released(
 
 
 @LOST
+async def test_an_invocation_is_opened_once_and_its_lines_are_kept_once(
+    repository: SqlSessionRepository, database: UnreliableDatabase, fails: list[bool]
+) -> None:
+    invocations = repository.invocations
+    record, second = InvocationRecord("i", "s", None, "key"), InvocationRecord("j", "s", None, "key")
+
+    database.fails = list(fails)
+    assert await invocations.open_invocation(record, 60, 60) is None
+    database.fails = list(fails)
+    assert await invocations.open_invocation(second, 60, 60) == record
+    for start in (1, 3, 5):
+        database.fails = list(fails)
+        await invocations.append_lines([LineBatch("i", start, ["a", "b"], ends=start == 5)], 60)
+    database.fails = list(fails)
+    assert await invocations.read_lines("i", 0) == LinePage(["a", "b"] * 3, "ended")
+    database.fails = list(fails)
+    await invocations.forget_invocations(["i"])
+    assert await invocations.find_invocation("i") is None
+
+
+@LOST
+async def test_a_request_is_left_answered_and_withdrawn_once(
+    repository: SqlSessionRepository, database: UnreliableDatabase, fails: list[bool]
+) -> None:
+    invocations, request = repository.invocations, StopRequest("r", "s", "cancelled")
+
+    database.fails = list(fails)
+    await invocations.request_stop(request, 60)
+    database.fails = list(fails)
+    assert await invocations.stop_requests() == [request]
+    database.fails = list(fails)
+    await invocations.answer_stop("r")
+    database.fails = list(fails)
+    assert await invocations.withdraw_stop("r") is True
+    assert await invocations.withdraw_stop("r") is False
+
+
+@LOST
 async def test_reading_is_tried_again(
     repository: SqlSessionRepository, database: UnreliableDatabase, fails: list[bool]
 ) -> None:
@@ -166,6 +212,9 @@ async def test_a_failure_that_stays_is_an_error_with_the_reason_and_a_remedy(
 ) -> None:
     database.fails = [False] * 100
 
+    with pytest.raises(SessionStoreError):
+        await repository.invocations.append_lines([LineBatch("i", 1, ["private"])], 60)
+    database.calls = 0
     with pytest.raises(SessionStoreError) as caught:
         await repository.ping()
 

@@ -187,11 +187,11 @@ async def test_a_lease_waits_for_no_disk_and_a_save_does(tmp_path: Path) -> None
     synchronous = partial(execute, statement="PRAGMA synchronous")
 
     try:
-        assert await database.lease(synchronous) == 1
+        assert await database.write_singly(synchronous) == 1
         assert await database.write(synchronous, lasts=False) == 1
         assert await database.write(synchronous) == 2
         with pytest.raises(OperationalError):
-            await database.lease(partial(execute, statement="SELECT nothing"))
+            await database.write_singly(partial(execute, statement="SELECT nothing"))
         assert await database.write(synchronous) == 2
     finally:
         await database.close()

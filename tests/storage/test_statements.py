@@ -9,10 +9,17 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from agentscope.runtime.settings import SessionSettings
-from agentscope.session import NEVER_SAVED, Claim, SessionRepository
+from agentscope.session import (
+    NEVER_SAVED,
+    Claim,
+    InvocationRecord,
+    LineBatch,
+    SessionRepository,
+    StopRequest,
+)
 from agentscope_adapters.storage._database import find_database
 from agentscope_adapters.storage.repository import open_repository
-from storage.helpers import append, items, pages_of, put, put_list, rewrite, save, take
+from storage.helpers import append, begin, invocations_of, items, pages_of, put, put_list, rewrite, save, take
 
 
 @pytest.fixture
@@ -84,6 +91,50 @@ async def test_other_saves_are_few_statements_too(repository: SessionRepository,
     assert said.so_far() == ["DELETE", "SELECT"]
 
 
+async def test_lines_of_many_invocations_are_few_statements(
+    repository: SessionRepository, said: Said, settings: SessionSettings
+) -> None:
+    invocations = invocations_of(repository)
+    assert settings.url is not None
+    on_sqlite = settings.url.get_secret_value().startswith("sqlite")
+    said.so_far()
+
+    for number in range(64):
+        await begin(invocations, f"i{number}")
+    assert said.so_far() == ["INSERT"] * 64
+    batches = [LineBatch(f"i{number}", 1, ["a"] * 20, ends=number < 2) for number in range(64)]
+    await invocations.append_lines(batches, 60)
+    # One on Postgres: the network is in between.
+    assert said.so_far() == (["SELECT", "INSERT", "UPDATE", "UPDATE"] if on_sqlite else ["WITH"])
+    await invocations.renew_invocations([f"i{number}" for number in range(64)], 60)
+    assert said.so_far() == ["UPDATE"]
+    await invocations.read_lines("i1", 10)
+    assert said.so_far() == ["SELECT"]
+    await invocations.find_invocation("i1")
+    assert said.so_far() == ["SELECT"]
+
+
+async def everything_of_invocations(repository: SessionRepository) -> None:
+    """Every call that should cost the same with a thousand invocations and with a million."""
+    invocations = invocations_of(repository)
+    await begin(invocations, "i", "a", key="key", ends=True)
+    await begin(invocations, "over", "a", key="over", alive=0, kept=0)
+    await begin(invocations, "new", key="over")
+    await invocations.open_invocation(InvocationRecord("j", "s", None, "key"), 60, 60)
+    await invocations.append_lines([LineBatch("new", 1, ["a"]), LineBatch("i", 2, ["b"])], 60)
+    await invocations.renew_invocations(["new"], 60)
+    await invocations.find_invocation("i")
+    await invocations.read_lines("i", 0)
+    await begin(invocations, "gone", "a", alive=0, kept=0)
+    assert await invocations.prune_invocations() == 1
+    await invocations.forget_invocations(["new"])
+    await invocations.request_stop(StopRequest("r", "s", "cancelled"), 60)
+    await invocations.stop_requests()
+    await invocations.answer_stop("r")
+    await invocations.is_stop_answered("r")
+    await invocations.withdraw_stop("r")
+
+
 async def everything(repository: SessionRepository) -> None:
     """Every call that should cost the same with a thousand sessions and with a million."""
     await save(repository, memory=put_list(["1", "2"]), plan=put())
@@ -95,6 +146,8 @@ async def everything(repository: SessionRepository) -> None:
     await items(repository)
     await repository.list_sessions()
     await repository.list_sessions("a")
+    await repository.list_sessions(owner="ada")
+    await repository.list_sessions("a", owner="ada")
     one, two = Claim("s", "one"), Claim("s", "two")
     await repository.take_lease(one, 60, waits=False)
     await repository.take_lease(two, 60, waits=True)
@@ -110,12 +163,16 @@ async def everything(repository: SessionRepository) -> None:
     assert await repository.prune(datetime.now(UTC) + timedelta(days=1)) == 1
 
 
+_SEQ_SCANS = tuple(f"Seq Scan on {table}" for table in ("session", "invocation", "stop_requests"))
+
+
 async def test_every_row_is_found_by_an_index(
     repository: SessionRepository, said: Said, settings: SessionSettings, tmp_path: Path
 ) -> None:
+    await everything_of_invocations(repository)
     await everything(repository)
     statements = list(dict(said.statements).items())
-    assert len(statements) > 25
+    assert len(statements) > 45
     database = find_database(settings, tmp_path)
 
     def plan(connection: Connection) -> list[str]:
@@ -127,7 +184,7 @@ async def test_every_row_is_found_by_an_index(
         for statement, values in statements:
             rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * on_sqlite}{statement}", values)
             lines = [str(row[-1]) for row in rows]
-            tables = ("SCAN session", "SCAN s", "SCAN l") if on_sqlite else ("Seq Scan on session",)
+            tables = ("SCAN session", "SCAN s", "SCAN l", "SCAN inv") if on_sqlite else _SEQ_SCANS
             scans = [line for line in lines if any(table in line for table in tables) and "USING" not in line]
             found += [f"{line.strip()}: {statement}" for line in scans]
         return found

@@ -14,6 +14,7 @@ from agentscope.runtime.settings import SessionSettings
 from agentscope.session import Pause
 from agentscope_adapters.storage._dialect import Dialect
 from agentscope_adapters.storage._location import SqliteLocation, locate
+from agentscope_adapters.storage._topics import Topic
 
 _T = TypeVar("_T")
 
@@ -77,10 +78,11 @@ class Database(Protocol):
         """Run a function that may change rows. Without ``lasts`` a power cut may undo what it did."""
         ...
 
-    async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
-        """Run a function that changes leases alone; a power cut may undo what it did.
+    async def write_singly(self, transaction: Callable[[Connection], _T]) -> _T:
+        """Run a function each of whose statements is whole by itself; a power cut may undo what it did.
 
-        On Postgres each of its statements is a transaction of its own.
+        On Postgres each is a transaction of its own, which waits for the disk only if it changed a logged table
+        without ``Dialect.unsynced``.
         """
         ...
 
@@ -95,8 +97,8 @@ class Database(Protocol):
         """Run a function that may change the schema, in a thread. Migrations of one database take turns."""
         ...
 
-    def watch(self, session_id: str) -> AbstractContextManager[Pause]:
-        """See ``SessionRepository.watch``."""
+    def watch(self, topic: Topic) -> AbstractContextManager[Pause]:
+        """Waiting for something to happen, between two looks whether it has."""
         ...
 
     def failure(self, error: BaseException) -> Failure | None:

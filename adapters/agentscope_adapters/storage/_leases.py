@@ -31,6 +31,7 @@ from agentscope_adapters.storage._dialect import Dialect
 from agentscope_adapters.storage._schema import session_leases as leases
 from agentscope_adapters.storage._schema import sessions
 from agentscope_adapters.storage._statements import chunks, padded, read_revision
+from agentscope_adapters.storage._topics import lease_topic
 
 HAND_OVER_SECONDS: Final = 2.0
 """How long a claim that is given a lease has to take it."""
@@ -131,7 +132,7 @@ class LeaseStatements:
             if session_ids:
                 connection.execute(statement, [{"lease_id": session_id} for session_id in session_ids])
         # Who waits behind one that gave up may have its place.
-        self._announce(connection, [*handed, *freed, *given_up])
+        self._announce(connection, [lease_topic(session_id) for session_id in (*handed, *freed, *given_up)])
 
 
 def _found(

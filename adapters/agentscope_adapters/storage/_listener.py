@@ -1,4 +1,4 @@
-"""Postgres's notifications that a session's lease was handed over, heard on one connection of their own."""
+"""Postgres's notifications that something happened, heard on one connection of their own."""
 
 import asyncio
 import logging
@@ -9,18 +9,17 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from agentscope.session import Pause
+from agentscope_adapters.storage._topics import Topic
 
 logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "agentscope_sessions"
-"""What is sent there is a session's id."""
+"""What is sent there is a topic's name."""
 
 CHECK_SECONDS: Final = 30.0
 """How often to make sure that the connection still is one: a network may drop it without a word."""
 
 _CHECK_TIMEOUT: Final = 5.0
-_FIRST_PAUSE: Final = 0.1
-_PAUSES_UNTOLD: Final = (0.01, 0.1)
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 5.0
 
@@ -38,23 +37,17 @@ class Listening(Protocol):
 
 
 class Listener:
-    """Wakes who waits for a session's lease. It connects at the first watch, and again when the connection is lost.
+    """Wakes who watches a topic. It connects at the first watch, and again when the connection is lost.
 
     ``notify`` sends a payload to the channel by another connection. Only when the listener has heard one does it rely
-    on being told: a pooler in between takes a LISTEN, and passes on nothing. ``longest_pause``, in seconds, is how
-    long who is told waits all the same: a lease that expires is announced by nobody.
+    on being told: a pooler in between takes a LISTEN, and passes on nothing.
     """
 
     def __init__(
-        self,
-        connect: Callable[[], Awaitable[Listening]],
-        notify: Callable[[str], Awaitable[object]],
-        *,
-        longest_pause: float = 0.5,
+        self, connect: Callable[[], Awaitable[Listening]], notify: Callable[[str], Awaitable[object]]
     ) -> None:
         self._connect = connect
         self._notify = notify
-        self._longest_pause = longest_pause
         self._watching: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
         self._is_live = False
@@ -65,22 +58,22 @@ class Listener:
         return self._is_live
 
     @contextmanager
-    def watch(self, session_id: str) -> Generator[Pause]:
-        """See ``SessionRepository.watch``."""
+    def watch(self, topic: Topic) -> Generator[Pause]:
+        """See ``Database.watch``."""
         if self._task is None:
             # In no caller's context: it works for all.
             self._task = asyncio.get_running_loop().create_task(
                 self._keep_listening(), name="agentscope-postgres-listener", context=Context()
             )
         woken = asyncio.Event()
-        watching = self._watching.setdefault(session_id, set())
+        watching = self._watching.setdefault(topic.name, set())
         watching.add(woken)
         try:
-            yield lambda attempt: self._pause(woken, attempt)
+            yield lambda attempt: self._pause(topic, woken, attempt)
         finally:
             watching.discard(woken)
             if not watching:
-                self._watching.pop(session_id, None)
+                self._watching.pop(topic.name, None)
 
     async def close(self) -> None:
         """Stop listening, and close the connection."""
@@ -88,9 +81,8 @@ class Listener:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _pause(self, woken: asyncio.Event, attempt: int) -> None:
-        first, longest = (_FIRST_PAUSE, self._longest_pause) if self._is_live else _PAUSES_UNTOLD
-        await _happens(woken, min(first * 2 ** min(attempt, 20), longest))
+    async def _pause(self, topic: Topic, woken: asyncio.Event, attempt: int) -> None:
+        await _happens(woken, (topic.told if self._is_live else topic.untold).pause(attempt))
         # What comes from now on ends the next pause at once.
         woken.clear()
 
@@ -100,7 +92,7 @@ class Listener:
             try:
                 await self._listen()
             except Exception as error:
-                logger.debug("not listening for sessions: %s; trying again", type(error).__name__)
+                logger.debug("not listening for notifications: %s; trying again", type(error).__name__)
             delay = _FIRST_DELAY if self._is_live else min(delay * 2, _LONGEST_DELAY)
             self._is_live = False
             # Who counted on being told now looks by itself.
@@ -135,9 +127,9 @@ class Listener:
             with suppress(Exception):
                 await connection.close(timeout=_CHECK_TIMEOUT)
 
-    def _wake(self, session_ids: list[str]) -> None:
-        for session_id in session_ids:
-            for woken in self._watching.get(session_id, ()):
+    def _wake(self, topics: list[str]) -> None:
+        for topic in topics:
+            for woken in self._watching.get(topic, ()):
                 woken.set()
 
 

@@ -24,12 +24,13 @@ from sqlalchemy import (
 )
 
 from agentscope_adapters.storage._dialect import Dialect
+from agentscope_adapters.storage._forgetting import forget_sessions
 from agentscope_adapters.storage._schema import session_leases as leases
 from agentscope_adapters.storage._schema import sessions
 from agentscope_adapters.storage._statements import padded
 
 PRUNED_BYTES: Final = 4 * 1024 * 1024
-"""What one call deletes at most, but for a single session that is larger: others wait for it."""
+"""What one call deletes at most, but for a single session or invocation that is larger: others wait for it."""
 
 _LEASE_SECONDS: Final = 60.0
 
@@ -37,7 +38,7 @@ _CHOSEN = (
     sessions.c.session_id.in_(bindparam("session_ids", expanding=True)),
     sessions.c.updated_at < bindparam("before"),
 )
-_DELETE = delete(sessions).where(*_CHOSEN)
+_DELETE = delete(sessions).where(*_CHOSEN).returning(sessions.c.session_id)
 _FREE = delete(leases).where(
     leases.c.session_id.in_(bindparam("session_ids", expanding=True)), leases.c.owner == bindparam("pruner")
 )
@@ -67,7 +68,7 @@ class Pruning:
     def __call__(self, connection: Connection, before: datetime, limit: int) -> int:
         """How many were deleted of those last saved before that time in UTC."""
         idle = connection.execute(self._choose, {"before": before, "count": limit}).all()
-        chosen = _few([(session_id, size) for session_id, size in idle])
+        chosen = few([(session_id, size) for session_id, size in idle])
         binds = {"before": before, "pruner": f"prune {secrets.token_hex(8)}", "session_ids": padded(chosen)}
         if not chosen:
             return 0
@@ -76,17 +77,18 @@ class Pruning:
             return 0
         binds["session_ids"] = padded(leased)
         # Looked at anew: it may have been saved before its lease was there to take.
-        deleted = connection.execute(_DELETE, binds).rowcount
+        deleted = connection.execute(_DELETE, binds).scalars().all()
+        forget_sessions(connection, deleted)
         connection.execute(_FREE, binds)
-        return deleted
+        return len(deleted)
 
 
-def _few(sizes: Sequence[tuple[str, int]]) -> list[str]:
-    """The first of the sessions, as many as may be deleted at once."""
+def few(sizes: Sequence[tuple[str, int]]) -> list[str]:
+    """The first of the ids, each with the bytes behind it, as many as may be deleted at once."""
     totals = accumulate(size for _, size in sizes)
     return [
-        session_id
-        for number, ((session_id, _), total) in enumerate(zip(sizes, totals, strict=True))
+        one
+        for number, ((one, _), total) in enumerate(zip(sizes, totals, strict=True))
         if number == 0 or total <= PRUNED_BYTES
     ]
 

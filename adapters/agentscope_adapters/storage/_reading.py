@@ -27,10 +27,19 @@ _SUMMARY = (
     sessions.c.version,
     sessions.c.fence,
     sessions.c.size_bytes,
+    sessions.c.owner,
 )
 _SUMMARY_WIDTH: Final = len(_SUMMARY)
-_LIST_FIRST = select(*_SUMMARY).order_by(sessions.c.session_id).limit(bindparam("limit"))
-_LIST = _LIST_FIRST.where(sessions.c.session_id > bindparam("after"))
+_LIST = select(*_SUMMARY).order_by(sessions.c.session_id).limit(bindparam("limit"))
+_AFTER = sessions.c.session_id > bindparam("after")
+_OWNED = sessions.c.owner == bindparam("owner")
+# A statement for each, not one whose conditions may be empty: that one would find no row by an index.
+_LISTS = {
+    (False, False): _LIST,
+    (True, False): _LIST.where(_AFTER),
+    (False, True): _LIST.where(_OWNED),
+    (True, True): _LIST.where(_OWNED, _AFTER),
+}
 _COUNT = select(func.count()).select_from(sessions)
 
 
@@ -108,10 +117,13 @@ class SqlSessionReader:
                 yield page
             start += len(page)
 
-    async def list_sessions(self, after: str | None = None, limit: int = 100) -> Sequence[SessionSummary]:
+    async def list_sessions(
+        self, after: str | None = None, limit: int = 100, *, owner: str | None = None
+    ) -> Sequence[SessionSummary]:
         """See ``SessionReader.list_sessions``."""
-        statement, binds = (_LIST_FIRST, {}) if after is None else (_LIST, {"after": after})
-        rows = await self._run(lambda connection: connection.execute(statement, binds | {"limit": limit}).all())
+        statement = _LISTS[after is not None, owner is not None]
+        binds = {"after": after, "owner": owner, "limit": limit}
+        rows = await self._run(lambda connection: connection.execute(statement, binds).all())
         return [_summary(row) for row in rows]
 
     async def count_sessions(self) -> int:
@@ -129,8 +141,9 @@ def _page(connection: Connection, binds: dict[str, Any]) -> tuple[Sequence[str],
 
 
 def _summary(row: Row[*tuple[Any, ...]]) -> SessionSummary:
-    session_id, created_at, updated_at, version, fence, size_bytes, *_ = row
-    return SessionSummary(session_id, _aware(created_at), _aware(updated_at), Revision(version, fence), size_bytes)
+    session_id, created_at, updated_at, version, fence, size_bytes, owner, *_ = row
+    revision = Revision(version, fence)
+    return SessionSummary(session_id, _aware(created_at), _aware(updated_at), revision, size_bytes, owner)
 
 
 def _head(state: str | None, lists: str) -> ModuleHead | None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from agentscope.session import ItemPage, Lease, ModuleHead, StoredSession
 from agentscope_adapters.storage._dialect import Dialect
+from agentscope_adapters.storage._forgetting import forget_sessions
 from agentscope_adapters.storage._rows import head_row, item_rows, put_items
 from agentscope_adapters.storage._saving import lost_lease
 from agentscope_adapters.storage._schema import session_modules, sessions
@@ -40,7 +41,8 @@ class Restore:
         if connection.execute(self._is_live, lease_binds(self._lease)).first() is None:
             raise lost_lease(connection, self._lease)
         session_id, fence, summary = self._lease.session_id, self._lease.fence, self._session.summary
-        connection.execute(_REMOVE, {"lease_id": session_id})
+        if connection.execute(_REMOVE, {"lease_id": session_id}).rowcount:
+            forget_sessions(connection, [session_id])
         row = {
             "session_id": session_id,
             "version": summary.revision.version,
@@ -48,6 +50,7 @@ class Restore:
             "updated_at": summary.updated_at.astimezone(UTC),
             "fence": fence,
             "size_bytes": 0,
+            "owner": summary.owner,
         }
         connection.execute(insert(sessions), row)
         rows = [head_row(session_id, name, head, fence) for name, head in self._heads.items()]

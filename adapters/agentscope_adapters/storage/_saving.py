@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Connection, DateTime, Text, bindparam, cast, 
 from agentscope.errors import SessionConflictError
 from agentscope.session import NEVER_SAVED, Lease, ModuleChange, Revision
 from agentscope_adapters.storage._dialect import Dialect
+from agentscope_adapters.storage._forgetting import forget_sessions
 from agentscope_adapters.storage._rows import head_row, item_rows, put_items, size_of
 from agentscope_adapters.storage._schema import session_items, session_modules, sessions
 from agentscope_adapters.storage._statements import held_lease, lease_binds, padded, read_revision
@@ -45,8 +46,8 @@ class SaveStatements:
         self.create = (
             dialect.insert(sessions)
             .from_select(
-                ["session_id", "version", "created_at", "updated_at", "fence", "size_bytes"],
-                select(*row, fence, bindparam("added", type_=BigInteger)).where(held),
+                ["session_id", "version", "created_at", "updated_at", "fence", "size_bytes", "owner"],
+                select(*row, fence, bindparam("added", type_=BigInteger), bindparam("owner", type_=Text)).where(held),
             )
             .on_conflict_do_nothing()
         )
@@ -88,9 +89,11 @@ class Save:
         changes: Mapping[str, ModuleChange],
         expected: Revision,
         saved_at: datetime,
+        owner: str | None,
     ) -> None:
         self._statements = statements
         self._saved_at = saved_at
+        self._owner = owner
         self._lease = lease
         self._expected = expected
         self._heads = {name: change.head for name, change in changes.items() if change.head is not None}
@@ -135,7 +138,7 @@ class Save:
             binds["added"] = sum(size_of(head.state) for head in self._heads.values())
             binds["added"] += sum(size_of(item) for _, _, part in self._lists for item in part.items)
         if self._expected == NEVER_SAVED:
-            return connection.execute(statements.create, binds | {"first": 1}).rowcount == 1
+            return connection.execute(statements.create, binds | {"first": 1, "owner": self._owner}).rowcount == 1
         binds |= {"expected_version": self._expected.version, "expected_fence": self._expected.fence}
         if self._touches:
             return connection.execute(statements.touch, binds).rowcount == 1
@@ -167,6 +170,7 @@ class Delete:
         """False when there is no such session. Raises ``SessionConflictError`` when the lease is lost."""
         binds = lease_binds(self._lease)
         if connection.execute(self._statements.delete, binds).rowcount:
+            forget_sessions(connection, [self._lease.session_id])
             self._may_have_landed = True
             return True
         if connection.execute(self._statements.held, binds).first() is None:

@@ -72,9 +72,12 @@ async def upgrade_schema(settings: SessionSettings, project: Path) -> SchemaStat
 
 
 async def downgrade_schema(settings: SessionSettings, project: Path, revision: str) -> SchemaState:
-    """Take the schema back to an older revision, without loss, and return the state it was in before.
+    """Take the schema back to an older revision, and return the state it was in before.
 
-    For the way back to an older program; those of this one must not run meanwhile. All of it lands or none of it.
+    No session loses any of its state. What the older schema has no place for is lost: whose the sessions are, and what
+    is kept of invocations. For the way back to an older program; those of this one must not run meanwhile. All of it
+    lands or none of it.
+
     Raises ``UserError`` for a revision that is unknown, or newer than the database's, and when the database can't be
     used; ``SchemaError`` for a schema that a newer program wrote.
     """

@@ -7,17 +7,19 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, Double, NullPool, Text, bindparam, cast, event, extract, func, select, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from agentscope.errors import UserError
 from agentscope.session import Pause
+from agentscope_adapters.storage._appending_at_once import AppendAtOnce
 from agentscope_adapters.storage._database import Failure, Transaction
 from agentscope_adapters.storage._dialect import Dialect
 from agentscope_adapters.storage._listener import CHANNEL, Listener
 from agentscope_adapters.storage._location import PostgresLocation
+from agentscope_adapters.storage._topics import Topic
 
 _T = TypeVar("_T")
 
@@ -49,12 +51,18 @@ _IN_PASSING = (
 )
 
 
-def _announce(connection: Connection, payloads: Collection[str]) -> None:
-    for payload in payloads:
-        connection.execute(_NOTIFY, {"payload": payload})
+_NOTIFY: Final = select(
+    func.pg_notify(CHANNEL, func.unnest(bindparam("payloads", type_=ARRAY(Text))).column_valued("payload"))
+)
 
 
-_NOTIFY: Final = select(func.pg_notify(CHANNEL, bindparam("payload", type_=Text)))
+def _announce(connection: Connection, topics: Collection[Topic]) -> None:
+    _send(connection, [topic.name for topic in topics])
+
+
+def _send(connection: Connection, payloads: Collection[str]) -> None:
+    if payloads:
+        connection.execute(_NOTIFY, {"payloads": [*payloads]})
 
 
 class PostgresDatabase:
@@ -66,7 +74,10 @@ class PostgresDatabase:
         # The statement's time, not the transaction's: one may wait long for the other's end.
         now=cast(extract("epoch", func.statement_timestamp()), Double),
         greatest=func.greatest,
+        # A commit looks at this. As a part of another statement it takes no way to the server and back.
+        unsynced=func.set_config("synchronous_commit", "off", true()) == "off",
         announce=_announce,
+        appending=AppendAtOnce,
     )
 
     def __init__(self, location: PostgresLocation) -> None:
@@ -100,11 +111,12 @@ class PostgresDatabase:
 
     async def write(self, transaction: Callable[[Connection], _T], *, lasts: bool = True) -> _T:
         """See ``Database``."""
-        # A transaction that changed leases alone waits for no disk by itself: their table is unlogged.
+        # Without `lasts` it is not made to wait for no disk: that would be a statement more. One that changed leases
+        # alone does so by itself, for their table is unlogged, and so does one with `Dialect.unsynced`.
         async with self._writing.begin() as connection:
             return await _run(connection, transaction)
 
-    async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
+    async def write_singly(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
         return await self.read(transaction)
 
@@ -121,9 +133,9 @@ class PostgresDatabase:
         # In a thread, with a loop of its own: alembic reads and runs the files of its scripts.
         return await asyncio.to_thread(lambda: asyncio.run(self._migrate(transaction)))
 
-    def watch(self, session_id: str) -> AbstractContextManager[Pause]:
+    def watch(self, topic: Topic) -> AbstractContextManager[Pause]:
         """See ``Database``."""
-        return self._listener.watch(session_id)
+        return self._listener.watch(topic)
 
     def failure(self, error: BaseException) -> Failure | None:
         """See ``Database``."""
@@ -166,7 +178,7 @@ class PostgresDatabase:
         )
 
     async def _notify(self, payload: str) -> None:
-        await self.read(lambda connection: _announce(connection, [payload]))
+        await self.read(lambda connection: _send(connection, [payload]))
 
     async def _migrate(self, transaction: Callable[[Connection], _T]) -> _T:
         engine = create_async_engine(

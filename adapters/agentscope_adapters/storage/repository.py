@@ -30,6 +30,8 @@ from agentscope_adapters.storage._restoring import Restore
 from agentscope_adapters.storage._retries import Retries
 from agentscope_adapters.storage._saving import Delete, Save, SaveStatements
 from agentscope_adapters.storage._schema import REVISIONS, VERSIONS
+from agentscope_adapters.storage._topics import lease_topic
+from agentscope_adapters.storage.invocations import SqlInvocationStore
 from agentscope_adapters.storage.migrations import require_schema
 
 _T = TypeVar("_T")
@@ -47,6 +49,8 @@ class SqlSessionRepository(SqlSessionReader):
         self._pruning = Pruning(database.dialect)
         self.label = database.label
         """The database's URL or file, without a password."""
+        self.invocations = SqlInvocationStore(database)
+        """What all processes on the database know of invocations."""
 
     def __repr__(self) -> str:
         return f"SqlSessionRepository({self.label})"
@@ -60,19 +64,21 @@ class SqlSessionRepository(SqlSessionReader):
     async def take_lease(self, claim: Claim, ttl: float, *, waits: bool) -> Lease | None:
         """See ``SessionRepository.take_lease``."""
         return await self._retries(
-            lambda: self._database.lease(lambda connection: self._leases.take(connection, claim, ttl, waits=waits))
+            lambda: self._database.write_singly(
+                lambda connection: self._leases.take(connection, claim, ttl, waits=waits)
+            )
         )
 
     async def renew_leases(self, claims: Collection[Claim], ttl: float) -> Collection[Claim]:
         """See ``SessionRepository.renew_leases``."""
         return await self._retries(
-            lambda: self._database.lease(lambda connection: self._leases.renew(connection, claims, ttl))
+            lambda: self._database.write_singly(lambda connection: self._leases.renew(connection, claims, ttl))
         )
 
     async def release_leases(self, claims: Collection[Claim]) -> None:
         """See ``SessionRepository.release_leases``."""
         left = await self._retries(
-            lambda: self._database.lease(lambda connection: self._leases.free(connection, claims))
+            lambda: self._database.write_singly(lambda connection: self._leases.free(connection, claims))
         )
         if left:
             await self._retries(
@@ -81,7 +87,7 @@ class SqlSessionRepository(SqlSessionReader):
 
     def watch(self, session_id: str) -> AbstractContextManager[Pause]:
         """See ``SessionRepository.watch``."""
-        return self._database.watch(session_id)
+        return self._database.watch(lease_topic(session_id))
 
     async def save(
         self,
@@ -90,9 +96,11 @@ class SqlSessionRepository(SqlSessionReader):
         *,
         expected: Revision,
         saved_at: datetime | None = None,
+        owner: str | None = None,
     ) -> Revision:
         """See ``SessionRepository.save``."""
-        save = Save(self._saves, lease, changes, expected, (saved_at or datetime.now(UTC)).astimezone(UTC))
+        time = (saved_at or datetime.now(UTC)).astimezone(UTC)
+        save = Save(self._saves, lease, changes, expected, time, owner)
         return await self._retries(lambda: self._database.write(save))
 
     async def delete(self, lease: Lease) -> bool:

@@ -8,14 +8,15 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Double, Engine, NullPool, bindparam, func
+from sqlalchemy import Connection, Double, Engine, NullPool, bindparam, func, true
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from agentscope.errors import UserError
 from agentscope.session import Pause
+from agentscope_adapters.storage._appending import AppendByKind
 from agentscope_adapters.storage._database import Failure, Transaction
 from agentscope_adapters.storage._dialect import Dialect
 from agentscope_adapters.storage._group_commit import GroupCommit, Write, run_all
@@ -30,16 +31,14 @@ from agentscope_adapters.storage._sqlite_connections import (
     make_engine,
     set_synchronous,
 )
+from agentscope_adapters.storage._topics import Topic
 
 _T = TypeVar("_T")
-
-_FIRST_PAUSE: Final = 0.005
-_LONGEST_PAUSE: Final = 0.1
 
 _UNWRITABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_FULL")
 
 
-def _tell_nobody(_connection: Connection, _session_ids: Collection[str]) -> None:
+def _tell_nobody(_connection: Connection, _topics: Collection[Topic]) -> None:
     """Who waits on SQLite looks from time to time."""
 
 
@@ -52,7 +51,10 @@ class SqliteDatabase:
         # Not SQLite's own 'now', which knows no microseconds. All its processes are on one machine, with one clock.
         now=bindparam("clock", callable_=time.time, type_=Double),
         greatest=func.max,
+        # Whether a transaction waits is known before it begins: see `write`.
+        unsynced=true(),
         announce=_tell_nobody,
+        appending=AppendByKind,
     )
 
     def __init__(self, location: SqliteLocation, *, durability: Durability) -> None:
@@ -90,7 +92,7 @@ class SqliteDatabase:
         """See ``Database``."""
         return await self._write_together(transaction, lasts=lasts)
 
-    async def lease(self, transaction: Callable[[Connection], _T]) -> _T:
+    async def write_singly(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
         return await self.write(transaction, lasts=False)
 
@@ -114,9 +116,9 @@ class SqliteDatabase:
         return await _hop(self._thread, lambda: self._migrate(transaction))
 
     @contextmanager
-    def watch(self, session_id: str) -> Generator[Pause]:
+    def watch(self, topic: Topic) -> Generator[Pause]:
         """See ``Database``."""
-        yield lambda attempt: asyncio.sleep(min(_FIRST_PAUSE * 2 ** min(attempt, 10), _LONGEST_PAUSE))
+        yield lambda attempt: asyncio.sleep(topic.untold.pause(attempt))
 
     def failure(self, error: BaseException) -> Failure | None:
         """See ``Database``."""

@@ -2,9 +2,19 @@
 
 from agentscope.session._context import SessionContext
 from agentscope.session._conversation import ConversationMovedError, ConversationPage, Place, read_conversation
+from agentscope.session._following import follow_invocation
 from agentscope.session._holding import PATIENCE, hold_session
 from agentscope.session._ids import SESSION_ID_PATTERN, check_session_id
 from agentscope.session._in_memory import InMemorySessionRepository
+from agentscope.session._in_memory_invocations import InMemoryInvocationStore
+from agentscope.session._invocations import (
+    InvocationRecord,
+    InvocationStore,
+    LineBatch,
+    LinePage,
+    StopReason,
+    StopRequest,
+)
 from agentscope.session._known import StoredState
 from agentscope.session._leases import Leases
 from agentscope.session._port import (
@@ -23,7 +33,9 @@ from agentscope.session._port import (
     StoredSession,
 )
 from agentscope.session._pruning import Pruner
-from agentscope.session._queue import SessionQueue, Turn
+from agentscope.session._queue import SessionQueue, Turn, stopped_by
+from agentscope.session._recording import Recorder, Recording
+from agentscope.session._stops import StopRequests
 from agentscope.session._store import Caller, SessionStore, Stateful
 from agentscope.session._transfer import OnExisting, Tally, export_sessions, import_sessions, module_states, utc_text
 from agentscope.session._transfer_lines import ExportFormatError
@@ -38,10 +50,15 @@ __all__ = [
     "ConversationMovedError",
     "ConversationPage",
     "ExportFormatError",
+    "InMemoryInvocationStore",
     "InMemorySessionRepository",
+    "InvocationRecord",
+    "InvocationStore",
     "ItemPage",
     "Lease",
     "Leases",
+    "LineBatch",
+    "LinePage",
     "ListChange",
     "ModuleChange",
     "ModuleHead",
@@ -49,6 +66,8 @@ __all__ = [
     "Pause",
     "Place",
     "Pruner",
+    "Recorder",
+    "Recording",
     "Revision",
     "SessionContext",
     "SessionQueue",
@@ -58,6 +77,9 @@ __all__ = [
     "SessionSummary",
     "SessionUse",
     "Stateful",
+    "StopReason",
+    "StopRequest",
+    "StopRequests",
     "StoredSession",
     "StoredState",
     "Tally",
@@ -65,9 +87,11 @@ __all__ = [
     "Turn",
     "check_session_id",
     "export_sessions",
+    "follow_invocation",
     "hold_session",
     "import_sessions",
     "module_states",
     "read_conversation",
+    "stopped_by",
     "utc_text",
 ]

@@ -63,9 +63,17 @@ class _Content:
 
 
 async def read_conversation(
-    repository: SessionRepository, session_id: str, *, after: Place | None = None, limit: int, max_bytes: int
+    repository: SessionRepository,
+    session_id: str,
+    *,
+    owner: str | None = None,
+    after: Place | None = None,
+    limit: int,
+    max_bytes: int,
 ) -> ConversationPage | None:
     """A page of the conversation of a session, from ``after`` on; None when there is no such session.
+
+    With an ``owner``, None also when it is another's.
 
     It is read from up to ``limit`` items of up to ``max_bytes`` together, and at least one. It goes module by module
     in the order of their names; a message that several memories hold is there for each of them.
@@ -74,7 +82,7 @@ async def read_conversation(
     """
     async with repository.snapshot() as reader:
         stored = await reader.load(session_id)
-        if stored is None:
+        if stored is None or (owner is not None and stored.summary.owner != owner):
             return None
         messages: list[Msg] = []
         count = size = 0

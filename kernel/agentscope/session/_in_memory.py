@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from agentscope.errors import SessionConflictError
+from agentscope.session._in_memory_invocations import InMemoryInvocationStore
 from agentscope.session._port import (
     NEVER_SAVED,
     Claim,
@@ -86,9 +87,15 @@ class _Reader:
             yield items[first : first + _PAGE]
             await asyncio.sleep(0)
 
-    async def list_sessions(self, after: str | None = None, limit: int = 100) -> Sequence[SessionSummary]:
+    async def list_sessions(
+        self, after: str | None = None, limit: int = 100, *, owner: str | None = None
+    ) -> Sequence[SessionSummary]:
         """See ``SessionReader.list_sessions``."""
-        ids = sorted(session_id for session_id in self._sessions if after is None or session_id > after)
+        ids = sorted(
+            session_id
+            for session_id, stored in self._sessions.items()
+            if (after is None or session_id > after) and (owner is None or stored.summary.owner == owner)
+        )
         return [self._sessions[session_id].summary for session_id in ids[:limit]]
 
     async def count_sessions(self) -> int:
@@ -100,7 +107,7 @@ class InMemorySessionRepository(_Reader):
     """Keeps sessions for as long as it lives: for ``session.backend: memory`` and for tests.
 
     Each change runs without a break in between, so that those of concurrent tasks come one after another. ``clock``
-    gives the seconds that leases are timed by.
+    gives the seconds that leases and invocations are timed by.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -108,6 +115,8 @@ class InMemorySessionRepository(_Reader):
         self._clock = clock
         self._leases: dict[str, _Held] = {}
         self._fence = 0
+        self.invocations = InMemoryInvocationStore(clock)
+        """What is known of invocations."""
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[SessionReader]:
@@ -166,6 +175,7 @@ class InMemorySessionRepository(_Reader):
         *,
         expected: Revision,
         saved_at: datetime | None = None,
+        owner: str | None = None,
     ) -> Revision:
         """See ``SessionRepository.save``."""
         self._require(lease, expected)
@@ -178,17 +188,16 @@ class InMemorySessionRepository(_Reader):
         for name, change in changes.items():
             modules[name] = _changed(modules.get(name), change, lease.fence)
         revision = Revision(expected.version + 1, lease.fence)
-        created_at = now if stored is None else stored.summary.created_at
-        summary = SessionSummary(
-            lease.session_id, created_at, now, revision, sum(module.size for module in modules.values())
-        )
+        made = SessionSummary(lease.session_id, now, now, revision, 0, owner) if stored is None else stored.summary
+        size = sum(module.size for module in modules.values())
+        summary = replace(made, updated_at=now, revision=revision, size_bytes=size)
         self._sessions[lease.session_id] = _Session(summary, modules)
         return revision
 
     async def delete(self, lease: Lease) -> bool:
         """See ``SessionRepository.delete``."""
         self._require(lease)
-        return self._sessions.pop(lease.session_id, None) is not None
+        return self._remove(lease.session_id)
 
     async def prune(self, before: datetime, *, limit: int = 100) -> int:
         """See ``SessionRepository.prune``."""
@@ -199,7 +208,7 @@ class InMemorySessionRepository(_Reader):
             if stored.summary.updated_at < before and not self._is_leased(session_id, now)
         )[:limit]
         for _, session_id in idle:
-            del self._sessions[session_id]
+            self._remove(session_id)
         return len(idle)
 
     async def restore(self, lease: Lease, session: StoredSession, pages: AsyncIterator[ItemPage]) -> None:
@@ -222,10 +231,17 @@ class InMemorySessionRepository(_Reader):
             revision=revision,
             size_bytes=sum(module.size for module in modules.values()),
         )
+        self._remove(lease.session_id)
         self._sessions[lease.session_id] = _Session(summary, modules)
 
     async def ping(self) -> None:
         """Memory always answers."""
+
+    def _remove(self, session_id: str) -> bool:
+        if self._sessions.pop(session_id, None) is None:
+            return False
+        self.invocations.forget_session(session_id)
+        return True
 
     def _is_leased(self, session_id: str, now: float) -> bool:
         held = self._leases.get(session_id)

@@ -1,6 +1,7 @@
 """The port: what processes that share a store tell each other of invocations, and their lines, kept for a while.
 
-The lines of an invocation are numbered from 1. They are text without line breaks, and mean nothing to the store.
+The lines of an invocation are numbered from 1. They are text without line breaks and NUL, and mean nothing to the
+store.
 """
 
 from collections.abc import Collection, Sequence
@@ -44,8 +45,8 @@ class LinePage:
     """Lines from one read, in order and without a gap, those after the number that was asked for.
 
     ``state`` tells, once the last of these is read, whether more may come: ``running`` while its process renews the
-    invocation, ``ended`` when the last line there will be is the last of this page, ``abandoned`` when the
-    process that ran it is gone, and there is no end.
+    invocation or there are more already, ``ended`` when the last line there will be is the last of this page,
+    ``abandoned`` when the process that ran it is gone, or lines were lost when the store crashed, and there is no end.
     """
 
     lines: Sequence[str]
@@ -76,15 +77,17 @@ class InvocationStore(Protocol):
         """Keep the record, and return None. It counts as running for ``alive`` seconds, unless it is renewed.
 
         The record and its lines go ``kept`` seconds after the invocation has ended, or has ceased to be alive. When
-        the session has an invocation of that idempotency key, return that one, and keep nothing.
+        the session has an invocation of that idempotency key, return that one, and keep nothing. A record that is
+        there already, because its first outcome was lost, is kept once.
         """
         ...
 
     async def append_lines(self, batches: Collection[LineBatch], alive: float) -> None:
-        """Keep these lines, each batch following on the one before; those of an unknown invocation are dropped.
+        """Keep these lines, each batch following on the one before.
 
-        An invocation that does not end with them counts as running for another ``alive`` seconds. Whoever watches
-        one of them is woken. A batch that is there already, because its first outcome was lost, is kept once.
+        Those of an invocation that is unknown or has ended are dropped. One that does not end with them counts as
+        running for another ``alive`` seconds. Whoever watches one of them is woken. Lines that are there already,
+        because their first outcome was lost, are kept once, also when more have come to their batch since.
         """
         ...
 
@@ -108,7 +111,10 @@ class InvocationStore(Protocol):
         ...
 
     async def prune_invocations(self, limit: int = 100) -> int:
-        """Delete up to ``limit`` of those whose time is over, ended or abandoned; return how many."""
+        """Delete up to ``limit`` of those whose time is over, ended or abandoned; return how many.
+
+        May stop earlier when they are large: none are left when it is 0.
+        """
         ...
 
     def watch_invocation(self, invocation_id: str) -> AbstractContextManager[Pause]:

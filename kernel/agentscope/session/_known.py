@@ -59,7 +59,7 @@ class KnownSession:
     """A session as it is stored at ``revision``: its modules by name, None for one that it does not have.
 
     ``created_at`` is None for one that does not exist. ``complete`` says that there are no other modules, ``origin``
-    which store it is in.
+    which store it is in, ``owner`` whose it is, None where that is nobody's.
     """
 
     revision: Revision = NEVER_SAVED
@@ -67,6 +67,7 @@ class KnownSession:
     modules: dict[str, KnownModule | None] = field(default_factory=dict[str, KnownModule | None])
     complete: bool = False
     origin: object = None
+    owner: str | None = None
 
     @property
     def exists(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import Context
 from itertools import count
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from agentscope.errors import SessionBusyError, SessionStoreError
 from agentscope.message import new_id
 from agentscope.session._port import Claim, Lease, SessionRepository
+from agentscope.telemetry import observed
 
 _log = logging.getLogger("agentscope.session")
 
@@ -24,10 +26,18 @@ class Leases:
     """Takes and gives back the leases of one process.
 
     ``repository`` gives the store of the moment. A lease runs for ``ttl`` seconds unless it is renewed, which one
-    background task does for all. ``patience`` is how many seconds to wait for one.
+    background task does for all. ``patience`` is how many seconds to wait for one. ``replacing`` asks whoever has a
+    session in another process to end, for as long as the block runs; None means that one waits.
     """
 
-    def __init__(self, repository: Callable[[], SessionRepository], ttl: float, patience: float) -> None:
+    def __init__(
+        self,
+        repository: Callable[[], SessionRepository],
+        ttl: float,
+        patience: float,
+        replacing: Callable[[str], AbstractAsyncContextManager[None]] | None = None,
+    ) -> None:
+        self._replacing = replacing
         self._repository = repository
         self._ttl = ttl
         self._patience = patience
@@ -52,8 +62,10 @@ class Leases:
         try:
             lease = await repository.take_lease(claim, self._ttl, waits=True)
             if lease is None:
-                async with asyncio.timeout(self._patience):
-                    lease = await self._wait(repository, claim)
+                asking = nullcontext() if self._replacing is None else self._replacing(session_id)
+                with observed("lease_wait"):
+                    async with asyncio.timeout(self._patience), asking:
+                        lease = await self._wait(repository, claim)
         except BaseException as error:
             # It may have been taken all the same, or be handed over in a moment.
             self._give_back(claim, repository)

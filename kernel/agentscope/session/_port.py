@@ -66,13 +66,17 @@ class ModuleHead:
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """What a list of sessions tells of one. The times are aware, in UTC; ``size_bytes`` is that of its state."""
+    """What a list of sessions tells of one. The times are aware, in UTC; ``size_bytes`` is that of its state.
+
+    ``owner`` is who it belongs to, None when that is nobody.
+    """
 
     session_id: str
     created_at: datetime
     updated_at: datetime
     revision: Revision
     size_bytes: int
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,13 @@ class SessionReader(Protocol):
         """
         ...
 
-    async def list_sessions(self, after: str | None = None, limit: int = 100) -> Sequence[SessionSummary]:
-        """Up to ``limit`` sessions in the order of their ids, those after the id ``after``."""
+    async def list_sessions(
+        self, after: str | None = None, limit: int = 100, *, owner: str | None = None
+    ) -> Sequence[SessionSummary]:
+        """Up to ``limit`` sessions in the order of their ids, those after the id ``after``.
+
+        With an ``owner`` only that one's; None lists everybody's, and nobody's.
+        """
         ...
 
     async def count_sessions(self) -> int:
@@ -162,6 +171,10 @@ class SessionReader(Protocol):
 @runtime_checkable
 class SessionRepository(SessionReader, Protocol):
     """Where sessions are kept. All of one change lands or none of it.
+
+    One that also knows the invocations of all processes has them as its attribute ``invocations``, an
+    ``InvocationStore``: what it has of a session's goes with the session. Without the attribute, or with None there,
+    it is a whole store of sessions all the same.
 
     Every call raises ``SessionStoreError`` when the store fails or can't be reached.
     """
@@ -204,12 +217,14 @@ class SessionRepository(SessionReader, Protocol):
         *,
         expected: Revision,
         saved_at: datetime | None = None,
+        owner: str | None = None,
     ) -> Revision:
         """Change the modules by name, keep the others, and return the session's new revision.
 
         Its version is one greater than that of ``expected``, its fence is the lease's. Without changes only the time
         of the last save is renewed, and the revision stays; a session that does not exist is made all the same.
         ``saved_at`` is the time of the save, and of the session if it makes one, aware; None is the present.
+        ``owner`` is who the session belongs to if this save makes it; one that exists keeps its own.
 
         Raises ``SessionConflictError``, and changes nothing, when the stored revision is not ``expected``, or when
         the lease has expired or is another's. A save that is repeated because its outcome was lost lands once.
@@ -228,7 +243,7 @@ class SessionRepository(SessionReader, Protocol):
         ...
 
     async def restore(self, lease: Lease, session: StoredSession, pages: AsyncIterator[ItemPage]) -> None:
-        """Put a session that was exported in the place of what is stored: its times, version, heads and items.
+        """Put a session that was exported in the place of what is stored: its owner, times, version, heads and items.
 
         Its fencing numbers become the lease's. Raises ``SessionConflictError`` when the lease is lost.
         """

@@ -2,22 +2,27 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Literal
+from typing import Final, Literal
 
-from agentscope.errors import InvocationCancelledError, SessionBusyError
+from agentscope.errors import InvocationCancelledError, SessionBusyError, SessionNotFoundError
+from agentscope.session._invocations import StopReason
 
 OnConflict = Literal["queue", "reject", "replace"]
 
 
 class Turn:
-    """A session is its holder's, from ``acquire`` to ``release``. One that ``stays`` is not asked to end."""
+    """A session is its holder's, from ``acquire`` to ``release``. One that ``stays`` is not asked to end.
 
-    __slots__ = ("_reason", "_stop", "session_id", "stays")
+    ``owner`` is who the session belongs to, None where sessions have no owners.
+    """
 
-    def __init__(self, session_id: str, *, stays: bool = False) -> None:
+    __slots__ = ("_reason", "_stop", "owner", "session_id", "stays")
+
+    def __init__(self, session_id: str, owner: str | None = None, *, stays: bool = False) -> None:
         self.session_id = session_id
+        self.owner = owner
         self.stays = stays
         self._stop: Callable[[InvocationCancelledError], None] | None = None
         self._reason: InvocationCancelledError | None = None
@@ -39,10 +44,11 @@ class Turn:
 class _Place:
     """That of one who waits."""
 
-    __slots__ = ("stays", "turn")
+    __slots__ = ("owner", "stays", "turn")
 
-    def __init__(self, *, stays: bool) -> None:
+    def __init__(self, owner: str | None, *, stays: bool) -> None:
         self.turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        self.owner = owner
         self.stays = stays
 
 
@@ -51,7 +57,8 @@ class _Busy:
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
-        self.waiting: deque[_Place] = deque()
+        # A deque takes as much as the rest of the queue, and most sessions have nobody waiting.
+        self.waiting: deque[_Place] | None = None
 
 
 class SessionQueue:
@@ -70,30 +77,35 @@ class SessionQueue:
         """Whether an invocation of the session runs."""
         return session_id in self._busy
 
-    def stop(self, session_id: str, reason: InvocationCancelledError) -> bool:
-        """Ask the one who has the session to end; False when nobody has it who can be asked."""
+    def stop(self, session_id: str, reason: InvocationCancelledError, owner: str | None = None) -> bool:
+        """Ask the one who has the session to end; False when nobody has it who can be asked.
+
+        With an ``owner`` only if the session is that one's.
+        """
         busy = self._busy.get(session_id)
-        if busy is None or busy.turn.stays:
+        if busy is None or busy.turn.stays or not _may_touch(owner, busy):
             return False
         busy.turn.stop(reason)
         return True
 
-    async def acquire(self, session_id: str, *, stays: bool = False) -> Turn:
+    async def acquire(self, session_id: str, owner: str | None = None, *, stays: bool = False) -> Turn:
         """The session, as soon as it is this caller's. One that ``stays`` waits, and nobody takes its place.
 
-        Raises ``SessionBusyError`` when that is not in time, and ``InvocationCancelledError`` when another takes this
-        one's place.
+        Raises ``SessionBusyError`` when that is not in time, ``InvocationCancelledError`` when another takes this
+        one's place, and ``SessionNotFoundError`` when the session is not the ``owner``'s.
         """
         busy = self._busy.get(session_id)
         if busy is None:
-            turn = Turn(session_id, stays=stays)
+            turn = Turn(session_id, owner, stays=stays)
             self._busy[session_id] = _Busy(turn)
             return turn
+        if not _may_touch(owner, busy):
+            raise SessionNotFoundError(session_id, is_foreign=True)
         if self._on_conflict == "reject" and not stays:
             raise SessionBusyError(session_id, f"session {session_id!r} is running another invocation")
         if self._on_conflict == "replace" and not stays:
             _replace(busy)
-        return await self._wait(busy, session_id, _Place(stays=stays))
+        return await self._wait(busy, session_id, _Place(owner, stays=stays))
 
     def release(self, turn: Turn) -> None:
         """Hand the session to the one who waits longest, if anyone does."""
@@ -101,13 +113,16 @@ class SessionQueue:
         while busy.waiting:
             place = busy.waiting.popleft()
             if not place.turn.done():
-                busy.turn = Turn(turn.session_id, stays=place.stays)
+                busy.turn = Turn(turn.session_id, place.owner, stays=place.stays)
                 place.turn.set_result(busy.turn)
                 return
         del self._busy[turn.session_id]
 
     async def _wait(self, busy: _Busy, session_id: str, place: _Place) -> Turn:
-        busy.waiting.append(place)
+        waiting = busy.waiting
+        if waiting is None:
+            waiting = busy.waiting = deque()
+        waiting.append(place)
         try:
             async with asyncio.timeout(self._timeout):
                 return await place.turn
@@ -117,21 +132,33 @@ class SessionQueue:
                 self.release(place.turn.result())
             else:
                 with suppress(ValueError):
-                    busy.waiting.remove(place)
+                    waiting.remove(place)
             if isinstance(error, TimeoutError):
                 message = f"session {session_id!r} was still busy after {self._timeout:g} seconds"
                 raise SessionBusyError(session_id, message) from error
             raise
 
 
+def _may_touch(owner: str | None, busy: _Busy) -> bool:
+    # Who has no owner is a program of this process, which may touch them all.
+    return owner is None or busy.turn.owner == owner
+
+
 def _replace(busy: _Busy) -> None:
     if not busy.turn.stays:
-        busy.turn.stop(_replaced())
-    for place in busy.waiting:
+        busy.turn.stop(stopped_by("replaced"))
+    for place in busy.waiting or ():
         if not place.stays and not place.turn.done():
-            place.turn.set_exception(_replaced())
-    busy.waiting = deque(place for place in busy.waiting if place.stays)
+            place.turn.set_exception(stopped_by("replaced"))
+    busy.waiting = deque(place for place in busy.waiting or () if place.stays)
 
 
-def _replaced() -> InvocationCancelledError:
-    return InvocationCancelledError("a newer message of the session took its place", by_request=True)
+_REASONS: Final[Mapping[StopReason, str]] = {
+    "cancelled": "the invocation was cancelled by a request",
+    "replaced": "a newer message of the session took its place",
+}
+
+
+def stopped_by(reason: StopReason) -> InvocationCancelledError:
+    """What an invocation is ended with that somebody asked to end."""
+    return InvocationCancelledError(_REASONS[reason], by_request=True)

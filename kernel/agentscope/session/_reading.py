@@ -27,7 +27,8 @@ async def read_session(
     stored = await reader.load(session_id, names, since=since)
     if stored is None:
         return KnownSession()
-    fresh = KnownSession(stored.revision, stored.summary.created_at, complete=names is None)
+    summary = stored.summary
+    fresh = KnownSession(stored.revision, summary.created_at, complete=names is None, owner=summary.owner)
     fresh.modules.update(dict.fromkeys(names or ()))
     if not known.may_be_earlier(fresh):
         known = KnownSession()

@@ -16,6 +16,7 @@ from agentscope.session._port import NEVER_SAVED, Lease, ModuleChange, SessionRe
 from agentscope.session._reading import read_heads, read_session
 from agentscope.session._saving import Captured, capture, find_change
 from agentscope.session._use import SessionUse
+from agentscope.telemetry import observed
 
 _log = logging.getLogger("agentscope.session")
 
@@ -78,10 +79,12 @@ class SessionStore:
         The first load of its own session gives an invocation the session's lease: no other process changes it until
         the invocation ends.
 
-        Raises ``SessionNotFoundError`` for a missing session when ``allow_not_exist`` is False, ``SessionBusyError``
-        when another process uses it for too long, and ``SessionStoreError`` when the store fails.
+        Raises ``SessionNotFoundError`` for a missing session when ``allow_not_exist`` is False, and for one that
+        belongs to somebody else than the invocation's caller, ``SessionBusyError`` when another process uses it for
+        too long, and ``SessionStoreError`` when the store fails.
         """
-        state = await self._load(session_id, modules)
+        with observed("session_load"):
+            state = await self._load(session_id, modules)
         if state is None and not allow_not_exist:
             raise SessionNotFoundError(session_id)
         return state
@@ -95,13 +98,15 @@ class SessionStore:
         or its lease was lost, ``StateNotSerializableError`` for state that JSON can't hold, and ``SessionStoreError``
         when the store fails.
         """
-        await self._save(session_id, modules)
+        with observed("session_save"):
+            await self._save(session_id, modules)
 
     async def load_auto(self, session_id: str) -> bool:
         """Load what ``auto`` names; False when that is nothing."""
         modules = self._auto()
         if modules:
-            await self._load(session_id, modules)
+            with observed("session_load"):
+                await self._load(session_id, modules)
         return bool(modules)
 
     async def save_auto(self, session_id: str) -> None:
@@ -117,7 +122,8 @@ class SessionStore:
             for name in [name for name in late if stored[name] is not None]:
                 _log.warning("%r was made in a turn, too late to be loaded: make it in __init__ or on_startup", name)
                 del modules[name]
-        await self._save(session_id, modules)
+        with observed("session_save"):
+            await self._save(session_id, modules)
 
     async def _load(self, session_id: str, modules: Mapping[str, Stateful]) -> StoredState | None:
         _check(session_id, modules)
@@ -125,6 +131,8 @@ class SessionStore:
         async with caller.use.lock:
             wanted = {name: tracked_lists(module) for name, module in modules.items()}
             known = await self._read(caller, session_id, tuple(modules) or None, wanted)
+            if known.exists and caller.use.owner is not None and known.owner != caller.use.owner:
+                raise SessionNotFoundError(session_id, is_foreign=True)
             caller.use.note(session_id, known)
             if not known.exists:
                 return None
@@ -147,6 +155,7 @@ class SessionStore:
             known = caller.use.known(session_id)
             if known is None:
                 if lease.revision != NEVER_SAVED:
+                    await self._require_owner(caller, session_id)
                     raise SessionConflictError(session_id, expected=None, found=lease.revision.version)
                 _require_no_deleted(_own(caller, session_id), session_id)
                 known = KnownSession()
@@ -214,12 +223,13 @@ class SessionStore:
         own = _own(caller, session_id)
         scope = None if own is None else own.scope
         now = datetime.now(UTC)
+        owner = known.owner if known.exists else caller.use.owner
         try:
-            revision = await repository.save(lease, changes, expected=known.revision, saved_at=now)
+            revision = await repository.save(lease, changes, expected=known.revision, saved_at=now, owner=owner)
         except BaseException as error:
             # It may have landed all the same: what is stored now is only known by loading it, under another lease.
             if scope is not None:
-                outdated = KnownSession(OUTDATED, known.created_at or now, origin=repository)
+                outdated = KnownSession(OUTDATED, known.created_at or now, origin=repository, owner=owner)
                 may_exist = known.exists or not isinstance(error, SessionConflictError)
                 scope.stored = outdated if may_exist else None
                 caller.use.let_go(session_id)
@@ -227,10 +237,17 @@ class SessionStore:
                 caller.use.forget(session_id)
             raise
         created_at = known.created_at if known.exists else now
-        saved = KnownSession(revision, created_at, stored, known.complete or not known.exists, repository)
+        complete = known.complete or not known.exists
+        saved = KnownSession(revision, created_at, stored, complete, repository, owner)
         if scope is not None:
             scope.stored = saved
         return saved
+
+    async def _require_owner(self, caller: Caller, session_id: str) -> None:
+        if caller.use.owner is not None:
+            stored = await self._repository().load(session_id, ())
+            if stored is not None and stored.summary.owner != caller.use.owner:
+                raise SessionNotFoundError(session_id, is_foreign=True)
 
     @asynccontextmanager
     async def _leased(self, caller: Caller, session_id: str) -> AsyncGenerator[Lease]:

@@ -143,6 +143,8 @@ def _head_of(session: StoredSession) -> dict[str, Any]:
     summary = session.summary
     return {
         "session_id": summary.session_id,
+        # Left out where sessions have no owners: programs that know of none read such exports too.
+        **({} if summary.owner is None else {"owner": summary.owner}),
         "created_at": utc_text(summary.created_at),
         "updated_at": utc_text(summary.updated_at),
         "version": summary.revision.version,

@@ -154,7 +154,7 @@ def _check_header(lines: _Lines, header: object) -> None:
 def _session(lines: _Lines, value: object) -> StoredSession:
     what = "session"
     types = {"session_id": str, "created_at": str, "updated_at": str, "version": int, "modules": dict}
-    fields = _fields(lines, what, value, types)
+    fields = _fields(lines, what, value, types, {"owner": str})
     if not 0 < fields["version"] < _MOST_VERSIONS:
         raise lines.error(f"{what}: a session has a version from 1 on")
     try:
@@ -167,9 +167,17 @@ def _session(lines: _Lines, value: object) -> StoredSession:
         updated_at=_time(lines, f"{what}.updated_at", fields["updated_at"]),
         revision=Revision(fields["version"], 0),
         size_bytes=0,
+        owner=_owner(lines, fields),
     )
     modules = {name: _head(lines, name, module) for name, module in fields["modules"].items()}
     return StoredSession(summary, modules)
+
+
+def _owner(lines: _Lines, fields: Mapping[str, Any]) -> str | None:
+    owner: str | None = fields.get("owner")
+    if owner is not None and (not owner or "\0" in owner):
+        raise lines.error("session.owner must be a text of at least one character, without the character 0")
+    return owner
 
 
 def _head(lines: _Lines, name: str, value: object) -> ModuleHead:
@@ -253,11 +261,18 @@ def _time(lines: _Lines, what: str, value: str) -> datetime:
     raise lines.error(f"{what} must be a time in ISO 8601 with its zone")
 
 
-def _fields(lines: _Lines, what: str, value: object, types: Mapping[str, type]) -> dict[str, Any]:
-    """``value``, an object with just these fields, of these types."""
+def _fields(
+    lines: _Lines,
+    what: str,
+    value: object,
+    types: Mapping[str, type],
+    optional: Mapping[str, type] | None = None,
+) -> dict[str, Any]:
+    """``value``, an object with just these fields, of these types; the ``optional`` ones may be missing."""
     if not isinstance(value, dict):
         raise lines.error(f"{what} must be an object")
     fields = cast("dict[str, Any]", value)
+    types = {**types, **{name: wanted for name, wanted in (optional or {}).items() if name in fields}}
     for name in fields.keys() ^ types.keys():
         raise lines.error(
             f"{what}: unknown field {name!r}" if name in fields else f"{what}: field {name!r} is missing"

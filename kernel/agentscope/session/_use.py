@@ -15,9 +15,13 @@ _MAX_KNOWN = 32
 
 
 class SessionUse:
-    """What an invocation or a task has loaded, and the invocation's lease on the session that is its own."""
+    """What an invocation or a task has loaded, and the invocation's lease on the session that is its own.
 
-    def __init__(self) -> None:
+    ``owner`` is whose sessions it may use, None for all.
+    """
+
+    def __init__(self, owner: str | None = None) -> None:
+        self.owner = owner
         self.is_waiting = False
         """Whether the session is another process's now, and this one waits for it."""
         # One load or save at a time: each starts from what the one before has left.
@@ -27,6 +31,11 @@ class SessionUse:
         self._leases: Leases | None = None
         self._lease: Lease | None = None
         self._ended = False
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether the invocation's session is this process's."""
+        return self._lease is not None
 
     async def lease(self, leases: Leases, session_id: str) -> Lease:
         """The lease on the invocation's session, held to its end or until it is let go. Call it under the ``lock``."""
@@ -55,7 +64,9 @@ class SessionUse:
             # What it is at stays known: a save of it is as safe as before, and only writes more.
             oldest, _ = self._with_contents.popitem(last=False)
             known = self._known[oldest]
-            self._known[oldest] = KnownSession(known.revision, known.created_at, origin=known.origin)
+            self._known[oldest] = KnownSession(
+                known.revision, known.created_at, origin=known.origin, owner=known.owner
+            )
 
     def forget(self, session_id: str) -> None:
         """What is stored is not known any more: the session has to be loaded again before it is saved."""
