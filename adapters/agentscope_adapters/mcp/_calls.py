@@ -9,10 +9,12 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, CallToolResult
 
 from agentscope.errors import ToolServerError
+from agentscope.telemetry import outgoing_headers
 from agentscope_adapters.mcp._address import Address
 from agentscope_adapters.mcp._connection import Connection
 from agentscope_adapters.mcp._failures import call_failed
 from agentscope_adapters.mcp._health import Attempt, Health, current_attempt
+from agentscope_adapters.mcp._trace import continue_trace
 
 
 class Calls:
@@ -41,8 +43,9 @@ class Calls:
                 raise ToolServerError(self._name, f"is not connected: {reason}") from None
             except ConnectionAbortedError:
                 raise ToolServerError(self._name, "is closed") from None
-            attempt, context = Attempt(), Context()
+            attempt, context = Attempt(outgoing_headers()), Context()
             context.run(current_attempt.set, attempt)
+            continue_trace(context, attempt.headers)
             work = client.call_tool(tool, dict(arguments))
             try:
                 return await self._connection.errands.within(deadline - loop.time(), work, context)

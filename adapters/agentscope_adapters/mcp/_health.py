@@ -2,8 +2,12 @@
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Final
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class UnreachableError(Exception):
@@ -66,12 +70,13 @@ class Attempt:
     """One try to make a call, as its transport saw it.
 
     ``sent`` is how many requests went out that the server may have carried out: a call of which none did can be made
-    again. ``was_cut`` says that the answer broke off.
+    again. ``was_cut`` says that the answer broke off. ``headers`` go with each of them over HTTP.
     """
 
-    __slots__ = ("sent", "was_cut")
+    __slots__ = ("headers", "sent", "was_cut")
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str] = _NO_HEADERS) -> None:
+        self.headers = headers
         self.sent = 0
         self.was_cut = False
 

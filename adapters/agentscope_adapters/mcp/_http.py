@@ -72,6 +72,7 @@ class WatchedClient(httpx2.AsyncClient):
         attempt, progress = current_attempt.get(), _Progress()
         if attempt is not None:
             attempt.sent += 1
+            request.headers.update(attempt.headers)
         self._prepare(request, progress)
         try:
             async with asyncio.timeout(None) as wait:

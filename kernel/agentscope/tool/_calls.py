@@ -18,6 +18,7 @@ from agentscope.tool._response import ToolResponse
 from agentscope.tool._results import as_response
 from agentscope.tool._texts import cut, sendable
 from agentscope.tool._threads import in_thread
+from agentscope.tool._watched import WatchedCall
 
 _log = logging.getLogger("agentscope.tool")
 
@@ -45,8 +46,10 @@ class ToolCall(OwnedStream[ToolResponse]):
         tool_call: ToolUseBlock,
         answer: Callable[[ToolUseBlock], AsyncIterator[ToolResponse]],
         middlewares: Iterable[Middleware] = (),
+        has_tool: Callable[[str], bool] = lambda _: True,
     ) -> None:
         super().__init__()
+        self._has_tool = has_tool
         self._opened: list[object] = []
         self._begin(self._read(tool_call, self._around(answer, middlewares)))
 
@@ -58,14 +61,19 @@ class ToolCall(OwnedStream[ToolResponse]):
 
     async def _read(self, tool_call: ToolUseBlock, handler: Handler) -> AsyncGenerator[ToolResponse, None]:
         last: ToolResponse | None = None
+        end: ToolResponse | None = None
         tool = str(tool_call.get("name"))
         self._note_reader()
+        watched = WatchedCall(tool_call, self._has_tool)
+        watched.enter()
         try:
             try:
                 async for response in await handler(tool_call=tool_call):
                     self._proceed()
                     last = _checked(response)
+                    watched.leave()
                     yield last
+                    watched.enter()
                     self._note_reader()
                 end = _end(last)
             except (Exception, SystemExit) as error:
@@ -74,11 +82,13 @@ class ToolCall(OwnedStream[ToolResponse]):
             finally:
                 # From the outside in. A middleware leaves what it reads to the garbage collector.
                 await close_all(self._opened)
-        except asyncio.CancelledError:
-            if not self._is_stopped_by_aclose():
+        except BaseException as error:
+            watched.end(error)
+            if not isinstance(error, asyncio.CancelledError) or not self._is_stopped_by_aclose():
                 raise
             return
         finally:
+            watched.end(None, end or last)
             self._end()
         if end is not None:
             yield end

@@ -165,7 +165,7 @@ class Toolkit(Registry):
 
         It runs while it is read, and never raises because of the model or the tool, see ``ToolCall``.
         """
-        return ToolCall(tool_call, self._answer, self._middlewares.values())
+        return ToolCall(tool_call, self._answer, self._middlewares.values(), lambda name: name in self.tools)
 
     def _answer(self, tool_call: ToolUseBlock) -> AsyncIterator[ToolResponse]:
         name, tools, active = str(tool_call.get("name")), self.tools, self._active_groups()

@@ -1,0 +1,59 @@
+"""Several as one: traces and metrics of the same operations."""
+
+from collections.abc import Mapping, Sequence
+
+from agentscope.telemetry._off import OFF
+from agentscope.telemetry._port import Observation, Observer, Operation, Telemetry
+
+
+def together(parts: Sequence[Telemetry]) -> Telemetry:
+    """One that tells all of them; ``OFF`` when there are none."""
+    if not parts:
+        return OFF
+    return parts[0] if len(parts) == 1 else _Telemetries(parts)
+
+
+class _Observers:
+    __slots__ = ("_observers", "wants_contents")
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        self.wants_contents = any(observer.wants_contents for observer in observers)
+
+    def begin(self, operation: Operation, name: str = "", **about: object) -> Observation:
+        """See ``Observer.begin``."""
+        return _Observations([observer.begin(operation, name, **about) for observer in self._observers])
+
+
+class _Telemetries(_Observers):
+    __slots__ = ("_telemetries",)
+
+    def __init__(self, telemetries: Sequence[Telemetry]) -> None:
+        super().__init__(telemetries)
+        self._telemetries = telemetries
+
+    def error_sent(self, code: str) -> None:
+        """See ``Telemetry.error_sent``."""
+        for telemetry in self._telemetries:
+            telemetry.error_sent(code)
+
+
+class _Observations(_Observers):
+    __slots__ = ("_observations",)
+
+    def __init__(self, observations: Sequence[Observation]) -> None:
+        super().__init__(observations)
+        self._observations = observations
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """See ``Observation.headers``: those of the first that has any."""
+        for observation in self._observations:
+            if observation.headers:
+                return observation.headers
+        return OFF.headers
+
+    def end(self, error: BaseException | None = None, **about: object) -> None:
+        """See ``Observation.end``."""
+        for observation in self._observations:
+            observation.end(error, **about)
