@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The tests run side by side, in as many processes; 0 is one after the other in one.
+TEST_PROCESSES ?= 2
 
-.PHONY: run test check format lint types bench clean
+.PHONY: run test check format lint types docs bench clean
 
 run: $(STAMP) ## serve the quickstart on port 8080: offline, or through openai when OPENAI_API_KEY is set
 	$(BIN)/agentscope run examples/quickstart
 
 test: $(STAMP) ## run the tests; says which Postgres they use
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report=
 	$(BIN)/python -m coverage report --fail-under=95
 
 lint: $(STAMP)
@@ -27,6 +29,9 @@ check: lint types test ## everything that CI runs
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## make docs/http.md from its template and the OpenAPI document
+	$(BIN)/python docs/generate.py
 
 bench: $(STAMP) ## print the ratios against bare aiohttp
 	$(BIN)/python -m benchmarks

@@ -1,6 +1,7 @@
 """What every test has: a header that names its Postgres, a server of it, and a guard on the event loop."""
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -25,6 +26,27 @@ _AT_START = [
 def pytest_report_header() -> str:
     """Say which Postgres the tests use."""
     return describe_postgres()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """With ``-n`` a report goes through a pipe as UTF-8: what it quotes of a test about surrogates must fit."""
+    data = yield
+    return None if data is None else {key: _as_utf8(value) for key, value in data.items()}
+
+
+def _as_utf8(value: Any) -> Any:
+    match type(value).__name__:
+        case "str":
+            return value.encode("utf-8", "backslashreplace").decode()
+        case "dict":
+            return {_as_utf8(key): _as_utf8(item) for key, item in value.items()}
+        case "list":
+            return [_as_utf8(item) for item in value]
+        case "tuple":
+            return tuple(_as_utf8(item) for item in value)
+        case _:
+            return value
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -25,6 +25,7 @@ import asyncpg
 
 USER = "agentscope"
 _START_ATTEMPTS = 3
+_LOWEST_PORT = 10_000
 
 
 class PostgresUnavailableError(Exception):
@@ -257,6 +258,17 @@ def _version(folder: Path) -> str:
 
 
 def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses, and that the system gives to nobody while a stopped server waits to start again."""
+    for port in _ports_of_choice():
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise PostgresUnavailableError("no port of 127.0.0.1 is free")
+
+
+def _ports_of_choice() -> list[int]:
+    given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given_out.read_text(encoding="utf-8").split()[0]) if given_out.exists() else 0
+    if first <= _LOWEST_PORT:
+        return [0]
+    return [_LOWEST_PORT + secrets.randbelow(first - _LOWEST_PORT) for _ in range(_START_ATTEMPTS)]
