@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Final
 
 from benchmarks.agents import measure_agent_step, measure_resident, measure_schemas
+from benchmarks.memory import measure_idle_streams, measure_many_sessions
 from benchmarks.models import measure_anthropic_adapter, measure_openai_adapter
 from benchmarks.processes import Workplace
 from benchmarks.serving import measure_one_line, measure_quickstart, measure_throughput
@@ -33,6 +34,8 @@ GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]
     ("agent-step",): measure_agent_step,
     ("schemas",): measure_schemas,
     ("resident",): measure_resident,
+    ("idle",): measure_idle_streams,
+    ("sessions",): measure_many_sessions,
     ("turns",): measure_turns,
     ("cold-load",): measure_cold_load,
     ("session-throughput",): measure_session_throughput,

@@ -27,12 +27,14 @@ Command = Callable[[int], Sequence[str | Path]]
 class Answer:
     """The body of an answer, and what was seen of its server when it was complete.
 
-    ``seconds`` passed since the process was started; ``resident`` is its memory in MiB (VmRSS).
+    ``seconds`` passed since the process was started; ``resident`` is its memory in MiB (VmRSS). ``pid`` is the
+    server's.
     """
 
     body: bytes
     seconds: float
     resident: float
+    pid: int
 
 
 class Workplace:
@@ -78,7 +80,7 @@ class Workplace:
             try:
                 connection = _connect(port, process, log)
                 body = _post(connection, message)
-                yield port, Answer(body, time.perf_counter() - begun, _resident(process.pid))
+                yield port, Answer(body, time.perf_counter() - begun, resident(process.pid), process.pid)
             finally:
                 _end(process)
 
@@ -129,7 +131,8 @@ def _post(connection: HTTPConnection, message: str) -> bytes:
     return body
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
+    """The memory of a process now, in MiB (VmRSS)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 

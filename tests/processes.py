@@ -74,6 +74,8 @@ def running(project: Path, *arguments: str, **variables: str) -> Generator[Runni
         stderr=subprocess.STDOUT,
         text=True,
         env=environment(**variables),
+        # A group as in a terminal, which a test can send Ctrl-C.
+        process_group=0,
     )
     output = process.stdout
     assert output is not None

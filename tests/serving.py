@@ -9,11 +9,13 @@ from typing import Any
 
 from aiohttp import ClientResponse, ClientSession, web
 
+from agentscope.auth import Authenticator
 from agentscope.message import Msg
 from agentscope.model import ChatModel
 from agentscope.runtime import AgentApp, Runtime
 from agentscope.runtime.settings import Settings
 from agentscope.server import ServerRunner, create_app
+from agentscope.session import SessionRepository
 
 
 def settings(**sections: Any) -> Settings:
@@ -49,13 +51,23 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    app: type[AgentApp], *, models: Mapping[str, ChatModel] | None = None, **sections: Any
+    app: type[AgentApp],
+    *,
+    models: Mapping[str, ChatModel] | None = None,
+    repository: SessionRepository | None = None,
+    authenticator: Authenticator | None = None,
+    **sections: Any,
 ) -> AsyncGenerator[Served, None]:
-    """Serve an app class; ``models`` stand in for the slots, ``sections`` are settings."""
+    """Serve an app class; ``models`` stand in for the slots, ``repository`` and ``authenticator`` for what they name.
+
+    ``sections`` are settings.
+    """
     if models is not None:
         sections["models"] = {slot: {"provider": "offline"} for slot in models}
     runtime = Runtime(settings(**sections), app=app)
-    with runtime.override(models=models):
+    replacements = {"session_repository": repository, "authenticator": authenticator}
+    given = {name: replacement for name, replacement in replacements.items() if replacement is not None}
+    with runtime.override(models=models, **given):
         runner = ServerRunner(create_app(runtime))
         await runner.setup()
         try:

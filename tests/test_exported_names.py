@@ -7,6 +7,9 @@ import pytest
 NAMES = {
     "agentscope": ["__version__"],
     "agentscope.agent": ["AgentBase", "AgentStream", "ReActAgent"],
+    "agentscope.auth": (
+        "Authenticator Claims SHORTEST_TOKEN StaticToken bearer_token distinct_tokens freeze_claims"
+    ).split(),
     "agentscope.memory": ["InMemoryMemory", "MemoryBase"],
     "agentscope.message": (
         "AudioBlock Base64Source ContentBlock ContentBlockType FrozenDict FrozenList ImageBlock MediaSource Msg Role "
@@ -23,16 +26,23 @@ NAMES = {
         "tracked_state"
     ).split(),
     "agentscope.runtime": (
-        "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext open_sessions runtime"
+        "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext Watch open_sessions "
+        "outcome_of runtime"
     ).split(),
-    "agentscope.server": ["RUNTIME", "ServerRunner", "create_app", "serve"],
+    "agentscope.server": ["RUNTIME", "ServerRunner", "Worker", "create_app", "serve"],
     "agentscope.session": (
-        "Caller Claim ConversationMovedError ConversationPage ExportFormatError InMemorySessionRepository "
-        "ItemPage Lease Leases ListChange ModuleChange ModuleHead NEVER_SAVED OnExisting PATIENCE Pause Place "
-        "Pruner Revision SESSION_ID_PATTERN SessionContext SessionQueue SessionReader SessionRepository "
-        "SessionStore SessionSummary SessionUse Stateful StoredSession StoredState Tally TaskUses Turn "
-        "check_session_id export_sessions hold_session import_sessions module_states read_conversation "
+        "Caller Claim ConversationMovedError ConversationPage ExportFormatError InMemoryInvocationStore "
+        "InMemorySessionRepository InvocationRecord InvocationStore ItemPage Lease Leases LineBatch "
+        "LinePage ListChange ModuleChange ModuleHead NEVER_SAVED OnExisting PATIENCE Pause Place Pruner "
+        "Recorder Recording Revision SESSION_ID_PATTERN SessionContext SessionQueue SessionReader "
+        "SessionRepository SessionStore SessionSummary SessionUse Stateful StopReason StopRequest "
+        "StopRequests StoredSession StoredState Tally TaskUses Turn check_session_id export_sessions "
+        "follow_invocation hold_session import_sessions module_states read_conversation stopped_by "
         "utc_text"
+    ).split(),
+    "agentscope.telemetry": (
+        "Exposition Inside Levels OFF Observation Observer Operation Telemetry begin current_observer "
+        "current_request_id log_context observed outgoing_headers together"
     ).split(),
     "agentscope.testing": (
         "FakeMcpServer FakeToolkit InMemorySessionRepository ModelCall RecordedToolCall Reply ScriptedModel run_app "

@@ -2,20 +2,20 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 
 import click
 
 from agentscope import __version__
 from agentscope.runtime import Runtime
-from agentscope.runtime.settings import LoadedSettings, ModelSettings, unused_keys
+from agentscope.runtime.settings import LoadedSettings, ModelSettings, Settings, unused_keys
 
 _log = logging.getLogger("agentscope.cli")
 
 
-def announce(runtime: Runtime, address: str, log_format: str) -> None:
+def announce(project: str, address: str, facts: Mapping[str, str], log_format: str) -> None:
     """Say that requests are answered now: rich on a terminal, plain lines elsewhere, a log line with JSON logs."""
-    title = f"agentscope-kernel {__version__} serves {runtime.project.name} on {address}"
-    facts = _facts(runtime)
+    title = f"agentscope-kernel {__version__} serves {project} on {address}"
     if log_format == "json":
         _log.info(title, extra={"address": address, **facts})
     elif sys.stdout.isatty():
@@ -31,7 +31,18 @@ def warn_of_unused_keys(loaded: LoadedSettings, *, no_platform: bool) -> None:
             _log.warning("%s is set (%s) but does nothing in this version", key, loaded.origin(key))
 
 
-def _facts(runtime: Runtime) -> dict[str, str]:
+def warn_of_sessions_apart(settings: Settings) -> None:
+    """Warn when each of several workers would have sessions of its own."""
+    if settings.session.backend == "memory":
+        _log.warning(
+            "session.backend is memory and server.workers is %d: each worker has its own sessions, and a client meets "
+            "now one, now another; choose session.backend sql, or one worker",
+            settings.server.workers,
+        )
+
+
+def facts_of(runtime: Runtime) -> dict[str, str]:
+    """What a runtime is made of, by name."""
     settings = runtime.settings
     models = [f"{slot} = {_model(model)}" for slot, model in settings.models.items()]
     return {
@@ -69,7 +80,7 @@ def _session_store(runtime: Runtime) -> str:
     return repository.label if "://" in repository.label else f"sqlite {repository.label}"
 
 
-def _print_rich(title: str, facts: dict[str, str]) -> None:
+def _print_rich(title: str, facts: Mapping[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,15 +1,20 @@
-"""``agentscope run``: serve a project."""
+"""``agentscope run``: serve a project, in this process or in several."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from agentscope.runtime.settings import LoadedSettings
 
 
 @click.command()
 @click.argument("project", default=".", type=click.Path(path_type=Path), metavar="[PATH]")
 @click.option("--host", help="Address to listen on (server.host).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one (server.port).")
+@click.option("--workers", type=click.IntRange(1), help="Processes that serve the port (server.workers).")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Another file than agentapp.yaml.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting; may be repeated.")
 @click.option(
@@ -17,22 +22,24 @@ import click
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--no-platform", is_flag=True, help="Don't speak to the hosting platform.")
+# What a supervisor gives its workers: which one it is, and the descriptors of the port and of the channel.
+@click.option("--as-worker", nargs=3, type=int, hidden=True)
 def run(
     project: Path,
     host: str | None,
     port: int | None,
+    workers: int | None,
     config: Path | None,
     assignments: Sequence[str],
     log_level: str,
     log_format: str,
     no_platform: bool,
+    as_worker: tuple[int, int, int] | None,
 ) -> None:
     """Serve the project in PATH (default: this folder) until Ctrl-C."""
-    import asyncio
-    import gc
-
     from agentscope_cli._clash import find_known_clash
     from agentscope_cli._logging import configure_logging
+    from agentscope_cli._process import allow_many_files
 
     configure_logging(log_level, log_format)
     clash = find_known_clash()
@@ -40,22 +47,97 @@ def run(
         from agentscope.errors import UserError
 
         raise UserError(clash)
+    allow_many_files()
 
-    from agentscope.runtime import Runtime
     from agentscope.runtime.settings import Flag, load_settings
-    from agentscope.server import serve
-    from agentscope_cli._banner import announce, warn_of_unused_keys
 
-    flags = {"server.host": Flag("--host", host), "server.port": Flag("--port", port)}
+    flags = {
+        "server.host": Flag("--host", host),
+        "server.port": Flag("--port", port),
+        "server.workers": Flag("--workers", workers),
+    }
     loaded = load_settings(project, config=config, assignments=assignments, flags=flags)
+    if as_worker is not None:
+        _serve_as_worker(loaded, *as_worker)
+        return
+
+    from agentscope_cli._banner import warn_of_unused_keys
+
     warn_of_unused_keys(loaded, no_platform=no_platform)
+    if loaded.settings.server.workers > 1:
+        _supervise(loaded, log_format)
+    else:
+        _serve(loaded, log_format)
+
+
+def _serve(loaded: "LoadedSettings", log_format: str) -> None:
+    from agentscope.runtime import Runtime
+    from agentscope.server import serve
+    from agentscope_cli._banner import announce, facts_of
+    from agentscope_cli._process import run_process
+    from agentscope_cli._sockets import listening_socket
+
+    server = loaded.settings.server
+    sock = listening_socket(server.host, server.port)
     runtime = Runtime(loaded.settings, project=loaded.project)
 
     def on_ready(address: str) -> None:
-        # What the start has made stays: garbage collections need not go through it again and again. The process is
-        # this program's own, and a server makes more objects in a moment than Python's default is meant for.
-        gc.freeze()
-        gc.set_threshold(10_000, 10, 10)
-        announce(runtime, address, log_format)
+        _settle_memory()
+        announce(loaded.project.name, address, facts_of(runtime), log_format)
 
-    asyncio.run(serve(runtime, on_ready))
+    run_process(serve(runtime, sock, on_ready))
+
+
+def _serve_as_worker(loaded: "LoadedSettings", index: int, port: int, channel: int) -> None:
+    import os
+    import socket
+
+    from agentscope.runtime import Runtime
+    from agentscope.server import Worker, serve
+    from agentscope_cli._banner import facts_of
+    from agentscope_cli._process import run_process
+
+    # No process that the app starts is to have these: the port would stay open with it.
+    for descriptor in (port, channel):
+        os.set_inheritable(descriptor, False)
+    worker = Worker(index, socket.socket(fileno=channel))
+    runtime = Runtime(loaded.settings, project=loaded.project)
+
+    def on_ready(address: str) -> None:
+        _settle_memory()
+        worker.tell("ready", address=address, facts=facts_of(runtime))
+
+    run_process(serve(runtime, socket.socket(fileno=port), on_ready, worker=worker))
+
+
+def _supervise(loaded: "LoadedSettings", log_format: str) -> None:
+    import asyncio
+    import sys
+
+    from agentscope_cli._banner import announce, warn_of_sessions_apart
+    from agentscope_cli._metrics_folder import metrics_folder
+    from agentscope_cli._sockets import listening_socket
+    from agentscope_cli._workers import Ready, Supervisor
+
+    server = loaded.settings.server
+    warn_of_sessions_apart(loaded.settings)
+
+    def on_ready(ready: Ready) -> None:
+        facts = {**ready.facts, "workers": f"{len(ready.pids)}, pids {', '.join(map(str, ready.pids))}"}
+        announce(loaded.project.name, ready.address, facts, log_format)
+
+    with listening_socket(server.host, server.port) as sock, metrics_folder(wanted=server.metrics) as metrics:
+        status = asyncio.run(Supervisor(sock, server.workers, on_ready, metrics=metrics).run())
+    sys.exit(status)
+
+
+def _settle_memory() -> None:
+    """Make garbage collections cheaper, in a process that is this program's own.
+
+    What the start has made stays: collections need not go through it again and again. And a server makes more objects
+    in a moment than Python's default is meant for.
+    """
+    import gc
+
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)

@@ -17,6 +17,9 @@ AgentScopeError
 │   ├── ToolArgumentsError           a model's arguments don't fit a tool
 │   └── ToolServerError              an MCP server can't be reached, or failed during a call
 ├── StructuredOutputError            a model gave no output of the form that was asked for
+├── UnauthorizedError                a call names no caller, or not believably
+├── ForbiddenError                   the caller is known, and may not do this
+├── AuthenticatorUnavailableError    who calls can't be known now
 ├── InvocationTimeoutError           an invocation did not end before its deadline
 ├── InvocationCancelledError         an invocation was ended from outside: the client left, or the server stops
 ├── SessionError
@@ -41,6 +44,8 @@ from difflib import get_close_matches
 
 __all__ = [
     "AgentScopeError",
+    "AuthenticatorUnavailableError",
+    "ForbiddenError",
     "GraphError",
     "InvocationCancelledError",
     "InvocationClosedError",
@@ -62,6 +67,7 @@ __all__ = [
     "ToolError",
     "ToolNameError",
     "ToolServerError",
+    "UnauthorizedError",
     "UnknownNameError",
     "UserError",
 ]
@@ -202,6 +208,36 @@ class StructuredOutputError(AgentScopeError):
         self.reason = reason
 
 
+class UnauthorizedError(AgentScopeError):
+    """A call names no caller, or not believably. The text is told to it: it must hold nothing of what was sent.
+
+    ``invalid_token`` says that a token was sent. ``challenge`` is the ``WWW-Authenticate`` of the answer, by RFC 6750.
+    """
+
+    def __init__(self, message: str, *, invalid_token: bool = False) -> None:
+        super().__init__(message)
+        self.invalid_token = invalid_token
+
+    @property
+    def challenge(self) -> str:
+        return 'Bearer error="invalid_token"' if self.invalid_token else "Bearer"
+
+
+class ForbiddenError(AgentScopeError):
+    """The caller is known, and may not do what it asks for. The text is told to it."""
+
+
+class AuthenticatorUnavailableError(AgentScopeError):
+    """Who calls can't be known now: nobody is let in. The text is for the log; it must hold no secret.
+
+    ``retry_after`` is how many seconds to wait before another try.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class InvocationTimeoutError(AgentScopeError):
     """The invocation did not end before its deadline."""
 
@@ -226,10 +262,14 @@ class SessionError(AgentScopeError):
 
 
 class SessionNotFoundError(SessionError):
-    """The session was never saved."""
+    """The session was never saved, or is another's.
 
-    def __init__(self, session_id: str) -> None:
+    ``is_foreign`` says that there is a session of that id, which the caller must not learn.
+    """
+
+    def __init__(self, session_id: str, *, is_foreign: bool = False) -> None:
         super().__init__(session_id, f"session {session_id!r} does not exist")
+        self.is_foreign = is_foreign
 
 
 class SessionConflictError(SessionError):

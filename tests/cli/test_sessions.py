@@ -66,7 +66,7 @@ def test_the_list_for_programs(filled: Path) -> None:
     alice, bob, carol = said(sessions(filled, "list", "--json").stdout)
 
     assert [one["session_id"] for one in (alice, bob, carol)] == ["alice", "bob", "carol"]
-    assert alice.keys() == {"session_id", "created_at", "updated_at", "version", "size_bytes"}
+    assert alice.keys() == {"session_id", "created_at", "updated_at", "version", "size_bytes", "owner"}
     assert alice["version"] == 1
     assert alice["size_bytes"] > 1000
     assert bob["size_bytes"] == len('{"turns":1}')
@@ -116,6 +116,28 @@ def test_the_list_on_a_terminal_is_a_table(filled: Path) -> None:
 
     _, alice, *_ = on_terminal(filled, "list", "--wide").shown.splitlines()
     assert alice.count("T") == 2
+
+
+def test_owners_are_shown_where_sessions_are(project: Path, elsewhere: Path) -> None:
+    async def fill(repository: SessionRepository) -> None:
+        await store(repository, "nobody's", counter=plain(1))
+        await store(repository, "s", "ada\x07", counter=plain(1))
+
+    with_repository(project, fill)
+
+    first, second = said(sessions(project, "list", "--json").stdout)
+    assert (first["owner"], second["owner"]) == (None, "ada\x07")
+    plain_lines = sessions(project, "list").stdout.decode().splitlines()
+    assert [line.split()[-1] for line in plain_lines] == ["byte", "ada\\x07"]
+    header, *rows = on_terminal(project, "list").shown.splitlines()
+    assert "owner" in header
+    assert [row.split()[-1] for row in rows] == ["byte", "ada\\x07"]
+    assert sessions(project, "show", "s").stdout.decode().splitlines()[:2] == ["session  s", "owner    ada\\x07"]
+    assert b"owner" not in sessions(project, "show", "nobody's").stdout
+    assert said(sessions(project, "show", "s", "--json").stdout)[0]["owner"] == "ada\x07"
+
+    sessions(elsewhere, "import", data=sessions(project, "export").stdout)
+    assert [one["owner"] for one in said(sessions(elsewhere, "list", "--json").stdout)] == [None, "ada\x07"]
 
 
 def test_an_id_can_not_write_to_the_terminal(project: Path) -> None:

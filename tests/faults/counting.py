@@ -7,11 +7,13 @@ from agentscope.memory import InMemoryMemory
 from agentscope.message import Msg
 from agentscope.runtime import AgentApp, SessionContext, runtime
 
+_PAUSE_SECONDS = 0.005
+
 
 class App(AgentApp):
     """What a turn does besides is in the request's metadata.
 
-    With ``speaks`` it says something before it saves, with ``work`` it takes that many seconds, and with ``gate`` it
+    With ``says`` it says so many numbers, a few milliseconds apart, with ``speaks`` something before it saves, with ``work`` it takes that many seconds, and with ``gate`` it
     waits until the server at that port closes the connection.
     """
 
@@ -23,6 +25,9 @@ class App(AgentApp):
         """Count a message."""
         await runtime.session.load_session_state(ctx.session_id, memory=self.memory)
         await self.memory.add(msg)
+        for number in range(ctx.metadata.get("says", 0)):
+            yield Msg("assistant", str(number), "assistant")
+            await asyncio.sleep(_PAUSE_SECONDS)
         if ctx.metadata.get("speaks"):
             yield Msg("assistant", "working", "assistant")
         if "gate" in ctx.metadata:

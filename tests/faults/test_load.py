@@ -12,7 +12,7 @@ from faults.gate import closed_gate
 from faults.load import Load, read_session, take_turn
 from faults.replicas import complaints, make_project, replicas
 
-TURNS = 4000
+TURNS = 2000
 BETWEEN_FAULTS = 150
 """How many turns are to be acknowledged before the next fault: the load is there again."""
 
@@ -31,7 +31,7 @@ async def test_two_replicas_lose_nothing_and_refuse_nobody(
 
 @pytest.mark.parametrize(
     ("database", "durability", "kills"),
-    [("sqlite", "full", 5), ("sqlite", "normal", 2), ("postgres", "full", 5)],
+    [("sqlite", "full", 3), ("sqlite", "normal", 2), ("postgres", "full", 3)],
     ids=["sqlite", "sqlite that does not sync", "postgres"],
     indirect=["database"],
 )

@@ -1,5 +1,7 @@
 """What a vendor's bytes become that are not as its own server sends them."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ END: dict[str, dict[str, Any]] = {
     "anthropic": {"type": "message_stop"},
 }
 """The event without which an answer isn't whole, as bare."""
+PATIENCE = 60  # seconds
 
 
 @dataclass
@@ -126,6 +129,34 @@ async def test_an_event_without_end_is_a_connection_error(vendor: Vendor) -> Non
     with pytest.raises(ModelConnectionError, match="larger than 33554432 bytes"):
         await vendor.model()(HELLO)
     await vendor.server.client_left.wait()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"5\r\ntoo long\r\n"],
+    ids=["no length", "a wrong length"],
+)
+async def test_a_stream_whose_chunks_break_off_is_a_connection_error(vendor: Vendor, rest: bytes) -> None:
+    heard, client_left = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        event = f"event: x\ndata: {json.dumps(HI[vendor.provider])}\n\n".encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+        await heard.wait()
+        writer.write(rest)
+        await reader.read()
+        client_left.set()
+        writer.close()
+
+    async with asyncio.timeout(PATIENCE), await asyncio.start_server(answer, "127.0.0.1") as server:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(ModelConnectionError, match="'main'"):
+            async for chunk in vendor.model(base_url=f"http://{host}:{port}").stream(HELLO):
+                assert chunk.text == "Hi"
+                heard.set()
+        await client_left.wait()
 
 
 @pytest.mark.parametrize(

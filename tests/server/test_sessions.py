@@ -168,7 +168,7 @@ async def test_a_conversation_that_was_rewritten_is_to_be_read_from_the_start() 
         path = f"/sessions/s/messages?limit=2&cursor={page['next_cursor']}"
         assert [message["content"] for message in (await ask(server, path))[1]["messages"]] == ["3"]
         await store(repository_of(server), "s", memory=memory_of(said("all of it in short")))
-        assert await refusal(server, path) == (400, "INVALID_REQUEST", ["cursor"])
+        assert await refusal(server, path) == (404, "NOT_FOUND", ["cursor"])
 
 
 ODD_IDS = [
@@ -516,7 +516,9 @@ async def test_a_server_whose_runtime_is_stopped_is_not_ready(method: str, path:
 class Down(InMemorySessionRepository):
     """A store that can't be reached."""
 
-    async def list_sessions(self, after: str | None = None, limit: int = 100) -> Sequence[SessionSummary]:
+    async def list_sessions(
+        self, after: str | None = None, limit: int = 100, *, owner: str | None = None
+    ) -> Sequence[SessionSummary]:
         """Fail."""
         raise SessionStoreError("postgresql://db.internal: connection refused")
 

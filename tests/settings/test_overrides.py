@@ -10,7 +10,7 @@ from settings.project import Project
     ("name", "value", "expected"),
     [
         pytest.param("SERVER__PORT", "9000", {"server": {"port": 9000}}, id="number"),
-        pytest.param("SERVER__CORS_ORIGINS", '["a"]', {"server": {"cors_origins": ("a",)}}, id="list"),
+        pytest.param("SERVER__CORS_ORIGINS", '["http://a"]', {"server": {"cors_origins": ("http://a",)}}, id="list"),
         pytest.param("SERVER", '{"port": 1}', {"server": {"port": 1}}, id="section"),
         pytest.param("APP", "x:Y", {"app": "x:Y"}, id="top-level key"),
         pytest.param("SESSION__BACKEND", "5", {"session": {"backend": "5"}}, id="text of digits"),
@@ -131,7 +131,7 @@ def test_a_folder_named_dotenv_is_none_of_ours(project: Project) -> None:
     [
         pytest.param("server.port=9000", {"server": {"port": 9000}}, id="number"),
         pytest.param("server.host=0.0.0.0", {"server": {"host": "0.0.0.0"}}, id="text"),
-        pytest.param("server.cors_origins=[a, b]", {"server": {"cors_origins": ("a", "b")}}, id="list"),
+        pytest.param("server.cors_origins=['*', 'http://b']", {"server": {"cors_origins": ("*", "http://b")}}, id="list"),
         pytest.param("session={backend: a=b}", {"session": {"backend": "a=b"}}, id="mapping"),
         pytest.param(" server.debug = yes", {"server": {"debug": True}}, id="spaces"),
     ],

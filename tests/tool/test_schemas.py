@@ -215,7 +215,11 @@ def test_a_default_of_none_allows_null_whatever_the_annotation_says() -> None:
     assert properties["b"] == {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}], "default": None}
 
 
-@pytest.mark.parametrize("default", [object(), float("inf"), print, {1, object()}], ids=repr)
+@pytest.mark.parametrize(
+    "default",
+    [object(), float("inf"), print, {1, object()}],
+    ids=["an object", "infinity", "a function", "a set"],
+)
 def test_a_default_that_is_not_json_is_left_out(default: Any) -> None:
     field: Any = Field(default)
 

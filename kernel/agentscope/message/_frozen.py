@@ -5,7 +5,9 @@ from typing import Any, NoReturn, SupportsIndex, cast
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
-    raise TypeError("the message belongs to a memory and can't be changed: delete it there and add another")
+    raise TypeError(
+        "this is shared and can't be changed: make a copy; a message in a memory is deleted there and added anew"
+    )
 
 
 class FrozenDict(dict[str, Any]):

@@ -78,13 +78,14 @@ class Msg:
 
     def to_dict(self) -> dict[str, Any]:
         """The message as a JSON object, with the keys in the order of the HTTP API."""
+        time = self._time
         return {
-            "id": self.id,
+            "id": self._id or self.id,
             "name": self.name,
             "role": self.role,
             "content": self.content,
             "metadata": self.metadata,
-            "timestamp": self.timestamp,
+            "timestamp": time if isinstance(time, str) else self.timestamp,
         }
 
     @classmethod

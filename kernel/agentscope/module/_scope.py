@@ -128,13 +128,15 @@ class SessionScope:
     """The state of all modules in one session. ``home`` is where it is kept.
 
     ``stored`` is for the session store: what it knows of the stored session goes with the state that it is of.
+    ``owner`` is whose state it is, None where sessions have no owners.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_touched", "home", "session_id", "stored")
+    __slots__ = ("__weakref__", "_lock", "_touched", "home", "owner", "session_id", "stored")
 
-    def __init__(self, session_id: str, home: "SessionScopes") -> None:
+    def __init__(self, session_id: str, home: "SessionScopes", owner: str | None = None) -> None:
         self.session_id = session_id
         self.home = home
+        self.owner = owner
         self.stored: object = None
         self._touched: list[Cell] = []
         # Tools run in threads, several of one invocation at a time; a value's copy may look at another module.
@@ -214,12 +216,18 @@ class SessionScopes:
                     module.seal()
             self._modules.clear()
 
-    def enter(self, session_id: str) -> SessionScope:
-        """The scope of a session that an invocation begins to use."""
+    def owner_of(self, session_id: str) -> str | None:
+        """Whose the state is that is kept of a session; None when there is none."""
+        with self._lock:
+            scope = self._running.get(session_id) or self._resident.get(session_id)
+        return None if scope is None else scope.owner
+
+    def enter(self, session_id: str, owner: str | None = None) -> SessionScope:
+        """The scope of a session that an invocation begins to use, ``owner``'s if it is a new one."""
         with self._lock:
             scope = self._running.get(session_id) or self._resident.pop(session_id, None)
             if scope is None:
-                scope = SessionScope(session_id, self)
+                scope = SessionScope(session_id, self, owner)
             self._running[session_id] = scope
             self._evict()
         return scope
@@ -235,7 +243,7 @@ class SessionScopes:
     def replace(self, scope: SessionScope) -> SessionScope:
         """A scope without state, in the place of one that an invocation uses."""
         with self._lock:
-            fresh = self._running[scope.session_id] = SessionScope(scope.session_id, self)
+            fresh = self._running[scope.session_id] = SessionScope(scope.session_id, self, scope.owner)
         return fresh
 
     def drop(self, session_id: str) -> bool:

@@ -13,12 +13,15 @@ from agentscope.errors import UserError
 from agentscope.runtime.settings import SessionSettings
 from agentscope.session import InMemorySessionRepository, SessionRepository
 
+AUTHENTICATORS = "agentscope.authenticators"
 MODELS = "agentscope.models"
 SESSION_BACKENDS = "agentscope.session_backends"
+TELEMETRY = "agentscope.telemetry"
 TOOLS = "agentscope.tools"
 
 # Reading the metadata of the installed packages takes 50 ms: it is done only for a name that isn't here.
 _OURS = {
+    AUTHENTICATORS: {"bearer": "agentscope_adapters.auth.bearer:open_authenticator"},
     MODELS: {
         "openai": "agentscope_adapters.models.openai:OpenAIChatModel",
         "dashscope": "agentscope_adapters.models.openai:OpenAIChatModel",
@@ -26,6 +29,10 @@ _OURS = {
         "ollama": "agentscope_adapters.models.openai:OpenAIChatModel",
         "anthropic": "agentscope_adapters.models.anthropic:AnthropicChatModel",
         "offline": "agentscope_adapters.models.offline:OfflineChatModel",
+    },
+    TELEMETRY: {
+        "opentelemetry": "agentscope_adapters.telemetry.opentelemetry:open_tracing",
+        "prometheus": "agentscope_adapters.telemetry.prometheus:open_metrics",
     },
     TOOLS: {"mcp": "agentscope_adapters.mcp.server:McpServer"},
     SESSION_BACKENDS: {

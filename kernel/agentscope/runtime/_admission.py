@@ -21,23 +21,23 @@ class Admission:
         self.waiting = 0
         """How many invocations wait to run."""
 
-    async def enter(self, session_id: str, *, nested: bool) -> Turn:
-        """Return when the invocation may run; ``leave`` must follow.
+    async def enter(self, session_id: str, owner: str | None = None, *, nested: bool) -> Turn:
+        """Return when the invocation of ``owner``'s session may run; ``leave`` must follow.
 
         One that is ``nested`` in another runs in that one's slot: parents that wait for slots of their children would
         wait for ever. Raises ``OverloadedError`` when it would have to wait and no waiting place is left, or no slot
-        comes free in time, ``SessionBusyError`` when its session does not, and ``InvocationCancelledError`` when
-        another takes its place.
+        comes free in time, ``SessionBusyError`` when its session does not, ``SessionNotFoundError`` when that is
+        another's, and ``InvocationCancelledError`` when another takes its place.
         """
         busy = self._sessions.is_busy(session_id)
         may_wait = self._waits_for_session if busy else not nested and self._slots.locked()
         if not may_wait:
-            return await self._take(session_id, nested)
+            return await self._take(session_id, owner, nested)
         if self.waiting >= self._max_queued:
             raise OverloadedError
         self.waiting += 1
         try:
-            return await self._take(session_id, nested)
+            return await self._take(session_id, owner, nested)
         finally:
             self.waiting -= 1
 
@@ -47,24 +47,25 @@ class Admission:
             self._slots.release()
         self._sessions.release(turn)
 
-    def stop(self, session_id: str, reason: InvocationCancelledError) -> bool:
-        """Ask the invocation that has the session to end; False when none has it."""
-        return self._sessions.stop(session_id, reason)
+    def stop(self, session_id: str, reason: InvocationCancelledError, owner: str | None = None) -> bool:
+        """Ask the invocation that has ``owner``'s session to end; False when none has it. None means anybody's."""
+        return self._sessions.stop(session_id, reason, owner)
 
     @asynccontextmanager
-    async def session(self, session_id: str) -> AsyncGenerator[None]:
+    async def session(self, session_id: str, owner: str | None = None) -> AsyncGenerator[None]:
         """The session without a slot, for what is done to it between its invocations: it waits for them.
 
-        Raises ``SessionBusyError`` when it does not become free in time.
+        Raises ``SessionBusyError`` when it does not become free in time, and ``SessionNotFoundError`` when it is not
+        ``owner``'s, None meaning anybody.
         """
-        turn = await self._sessions.acquire(session_id, stays=True)
+        turn = await self._sessions.acquire(session_id, owner, stays=True)
         try:
             yield
         finally:
             self._sessions.release(turn)
 
-    async def _take(self, session_id: str, nested: bool) -> Turn:
-        turn = await self._sessions.acquire(session_id)
+    async def _take(self, session_id: str, owner: str | None, nested: bool) -> Turn:
+        turn = await self._sessions.acquire(session_id, owner)
         if not nested:
             try:
                 await self._take_slot(turn)

@@ -2,18 +2,25 @@
 
 import inspect
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, cast
 
 from dependency_injector import containers, providers
 
+from agentscope.auth import Authenticator
 from agentscope.errors import GraphError
 from agentscope.model import ChatModel
 from agentscope.runtime.settings import Settings
-from agentscope.session import Leases, SessionRepository, SessionStore
+from agentscope.session import InvocationStore, Leases, Recorder, SessionRepository, SessionStore, StopRequests
+from agentscope.telemetry import OFF, Telemetry
 from agentscope.tool import Toolkit
 
 _REJECTING_PATIENCE = 0.5
+
+
+def _invocations_of(repository: SessionRepository) -> InvocationStore | None:
+    """Where that store knows the invocations of all processes; None when it can't, or was made without."""
+    return getattr(repository, "invocations", None)
 
 
 def _lease_patience(settings: Settings) -> float:
@@ -22,6 +29,13 @@ def _lease_patience(settings: Settings) -> float:
         # The lease of an invocation that is over comes back a moment after the end of its answer.
         return min(_REJECTING_PATIENCE, settings.session.queue_timeout)
     return settings.session.queue_timeout
+
+
+def _replacing(
+    settings: Settings, stop_requests: StopRequests
+) -> Callable[[str], AbstractAsyncContextManager[None]] | None:
+    """How to ask another process for a session; None where one waits for it."""
+    return stop_requests.replacing if settings.session.on_conflict == "replace" else None
 
 
 class KernelContainer(containers.DeclarativeContainer):
@@ -34,14 +48,26 @@ class KernelContainer(containers.DeclarativeContainer):
     settings: providers.Dependency[Settings] = providers.Dependency(instance_of=Settings)
     session_caller: providers.Dependency[Any] = providers.Dependency()
     auto_saved: providers.Dependency[Any] = providers.Dependency()
+    stop_here: providers.Dependency[Any] = providers.Dependency()
     # Without `instance_of`: to check a protocol takes 15 microseconds, at each of a turn's calls. See `check_port`.
     session_repository: "providers.Dependency[SessionRepository]" = cast("Any", providers.Dependency())
     # The provider, not what it gives now: what is already built follows an override.
+    invocations: providers.Callable[Any] = providers.Callable(_invocations_of, session_repository)
+    stop_requests: providers.Singleton[StopRequests] = providers.Singleton(
+        StopRequests, store=invocations.provider, stop_here=stop_here
+    )
+    recorder: providers.Singleton[Recorder] = providers.Singleton(
+        Recorder,
+        store=invocations.provider,
+        kept=settings.provided.server.replay_ttl,
+        alive=settings.provided.session.lease_ttl,
+    )
     leases: providers.Singleton[Leases] = providers.Singleton(
         Leases,
         repository=session_repository.provider,
         ttl=settings.provided.session.lease_ttl,
         patience=providers.Callable(_lease_patience, settings),
+        replacing=providers.Callable(_replacing, settings, stop_requests),
     )
     session: providers.Singleton[SessionStore] = providers.Singleton(
         SessionStore,
@@ -52,9 +78,12 @@ class KernelContainer(containers.DeclarativeContainer):
     )
     models: providers.Aggregate[ChatModel] = providers.Aggregate()
     tools: providers.Dependency[Toolkit] = providers.Dependency(instance_of=Toolkit)
+    # None: everyone may call.
+    authenticator: "providers.Dependency[Authenticator | None]" = cast("Any", providers.Dependency())
+    telemetry: "providers.Dependency[Telemetry]" = cast("Any", providers.Dependency(default=OFF))
 
 
-OPENED_AT_START = frozenset({"session_repository", "tools"})
+OPENED_AT_START = frozenset({"session_repository", "tools", "authenticator"})
 """The dependencies that have no value before the runtime has opened them."""
 
 
@@ -63,6 +92,12 @@ def check_port(name: str, replacement: object) -> None:
     if name == "session_repository" and not isinstance(replacement, SessionRepository):
         raise TypeError(
             f"{name}: a {type(replacement).__name__} is no SessionRepository: it lacks methods of that port"
+        )
+    if name == "telemetry" and not isinstance(replacement, Telemetry):
+        raise TypeError(f"{name}: a {type(replacement).__name__} is no Telemetry: it lacks methods of that port")
+    if name == "authenticator" and not isinstance(replacement, Authenticator | None):
+        raise TypeError(
+            f"{name}: a {type(replacement).__name__} is no Authenticator: it lacks the method of that port"
         )
 
 

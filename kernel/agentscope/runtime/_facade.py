@@ -86,10 +86,15 @@ class RuntimeProxy:
         return _runtime().override(models=models, **replacements)
 
     def invoke(
-        self, message: Msg | str, *, session_id: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        message: Msg | str,
+        *,
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> MsgStream:
         """See ``Runtime.invoke``."""
-        return _runtime().invoke(message, session_id=session_id, metadata=metadata)
+        return _runtime().invoke(message, session_id=session_id, metadata=metadata, identity=identity)
 
     def __repr__(self) -> str:
         runtime = find_runtime()

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
@@ -16,7 +17,9 @@ from agentscope.module import Closable, SessionScope, current_invocation, curren
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._belongings import CLOSE_SECONDS, Belongings
 from agentscope.runtime._pump import Pump
+from agentscope.runtime._watch import Watch
 from agentscope.session import SessionContext, SessionUse
+from agentscope.telemetry import current_observer
 
 if TYPE_CHECKING:
     from agentscope.runtime._runtime import Runtime
@@ -34,6 +37,9 @@ _TURN_SECONDS = 0.004
 class Invocation(Generic[_T]):
     """An app's answer to one message.
 
+    ``identity`` holds the verified claims of who sent the message, ``owner`` is the one of them that owns the session;
+    None where the server does not authenticate, and where sessions have no owners.
+
     ``encode`` turns each ``Msg`` of the app into what the reader of ``pump`` takes, with its size in bytes; it runs
     in the invocation's task. After the pump is closed, ``error`` says how it ended, None when all went well, and
     ``usage`` what its model calls used.
@@ -48,18 +54,26 @@ class Invocation(Generic[_T]):
         *,
         session_id: str,
         request_id: str,
+        invocation_id: str,
         metadata: dict[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
+        owner: str | None = None,
         timeout: float | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.runtime = runtime
         self.session_id = session_id
         self.request_id = request_id
+        self.invocation_id = invocation_id
+        self.identity = identity
+        self.owner = owner
         self.pump: Pump[_T] = Pump(BUFFER_BYTES)
         self.usage = ChatUsage()
         self.error: BaseException | None = None
         self._app = app
         self._msg = msg
-        self._encode = encode
+        self._encode = encode if watch is None else watch.counting(encode)
+        self._watch = watch
         self._metadata = metadata
         self._timeout = timeout
         self._belongings = Belongings(request_id)
@@ -76,6 +90,8 @@ class Invocation(Generic[_T]):
         loop = asyncio.get_running_loop()
         self.task = loop.create_task(self._run(), context=self._context())
         self.task.add_done_callback(self._settle)
+        if self._watch is not None:
+            self._watch.hold()
         if self._timeout is not None:
             self._alarm = loop.call_later(self._timeout, self._expire)
         return self.task
@@ -85,7 +101,7 @@ class Invocation(Generic[_T]):
         """The state of the session, made when it is first asked for."""
         self.require_open("the state of a module")
         if self._scope is None:
-            self._scope = self.runtime.scopes.enter(self.session_id)
+            self._scope = self.runtime.scopes.enter(self.session_id, self.owner)
         return self._scope
 
     def forget_state(self) -> None:
@@ -97,13 +113,18 @@ class Invocation(Generic[_T]):
         """What it has loaded from the session store, and its lease."""
         self.require_open("runtime.session")
         if self._use is None:
-            self._use = SessionUse()
+            self._use = SessionUse(self.owner)
         return self._use
 
     @property
     def waits_for_session(self) -> bool:
         """Whether another process uses the session, and this invocation waits until it is free."""
         return self._use is not None and self._use.is_waiting
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether no other process can use the session until this invocation has ended."""
+        return self._use is not None and self._use.has_lease
 
     @property
     def ended(self) -> bool:
@@ -213,6 +234,7 @@ class Invocation(Generic[_T]):
             spawn=self.spawn,
             metadata=self._metadata,
             deadline=deadline,
+            identity=self.identity,
         )
         auto_saves = self.runtime.settings.session.auto_save
         saves = auto_saves and await self.runtime.session.load_auto(self.session_id)
@@ -234,12 +256,13 @@ class Invocation(Generic[_T]):
         closable = cast("Closable", answer)
         if hasattr(answer, "aclose"):
             self._belongings.add(closable)
-        put, encode, now = self.pump.put, self._encode, asyncio.get_running_loop().time
+        # Not the loop's own clock: that is a method in Python, and this runs for every line.
+        put, encode, now = self.pump.put, self._encode, time.monotonic
         rested = now()
         async for msg in answer:
             if self._stop is not None:
                 self._proceed()
-            if not put(*encode(_checked(msg))) or now() - rested > _TURN_SECONDS:
+            if not put(*encode(msg if type(msg) is Msg else _checked(msg))) or now() - rested > _TURN_SECONDS:
                 await self._rest(answer)
                 rested = now()
         if isinstance(answer, AsyncGeneratorType):
@@ -281,6 +304,8 @@ class Invocation(Generic[_T]):
         context = copy_context()
         context.run(current_runtime.set, self.runtime)
         context.run(current_invocation.set, self)
+        if self._watch is not None:
+            context.run(current_observer.set, self._watch.observation)
         return context
 
     def _settle(self, task: asyncio.Task[None]) -> None:
@@ -291,6 +316,8 @@ class Invocation(Generic[_T]):
             self._closing = self._ended = True
             self.error = self._stop or InvocationCancelledError("the invocation was cancelled before it began")
             self.pump.close()
+        if self._watch is not None:
+            self._watch.ended(self)
 
 
 def _as_failure(error: BaseException) -> BaseException:

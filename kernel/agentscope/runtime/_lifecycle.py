@@ -8,10 +8,11 @@ from typing import Any
 
 from dependency_injector import providers
 
+from agentscope.auth import Authenticator
 from agentscope.errors import ProjectError, ToolNameError, ToolServerError, UserError
 from agentscope.model import ChatModel
 from agentscope.module import StateModule
-from agentscope.runtime._adapters import MODELS, SESSION_BACKENDS, TOOLS, find_adapter
+from agentscope.runtime._adapters import AUTHENTICATORS, MODELS, SESSION_BACKENDS, TOOLS, find_adapter
 from agentscope.runtime._app import AgentApp, check_app_class
 from agentscope.runtime._auto_state import find_state_modules
 from agentscope.runtime._container import KernelContainer, check_graph, check_port, overriding
@@ -19,8 +20,10 @@ from agentscope.runtime._imports import ProjectModules
 from agentscope.runtime._project import explain, load_app_class
 from agentscope.runtime._resources import Resources
 from agentscope.runtime._sessions import open_sessions
+from agentscope.runtime._telemetry import TelemetryAdapters
 from agentscope.runtime.settings import McpServerSettings, ModelSettings, Settings
-from agentscope.session import Caller, Pruner
+from agentscope.session import Caller, Pruner, StopRequest
+from agentscope.telemetry import Exposition, Levels, current_observer
 from agentscope.tool import Toolkit, ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
@@ -38,11 +41,14 @@ class Lifecycle:
         project: Path,
         app: type[AgentApp] | None,
         session_caller: Callable[[], Caller],
+        stop_here: Callable[[StopRequest], bool],
+        levels: Callable[[], Levels],
     ) -> None:
         self.container = KernelContainer(
             settings=settings,
             session_caller=providers.Object(session_caller),
             auto_saved=providers.Object(self._auto_saved),
+            stop_here=providers.Object(stop_here),
         )
         slots: dict[Any, providers.Provider[ChatModel]] = {
             slot: providers.Singleton(self._make_model, slot, model) for slot, model in settings.models.items()
@@ -54,7 +60,9 @@ class Lifecycle:
         self._app: AgentApp | None = None
         self._modules = ProjectModules(project)
         self._resources = Resources()
+        self._levels = levels
         self.servers: dict[str, ToolServer] = {}
+        self.exposition: Exposition | None = None
 
     async def start(self) -> AgentApp:
         """Load the app, check the graph, open everything, and run ``on_startup``.
@@ -67,6 +75,7 @@ class Lifecycle:
             app_class = self._load_app_class()
             check_graph(self.container)
             self._check_adapters()
+            await self._open_telemetry()
             await self._open()
             return await self._start_app(app_class)
         except BaseException:
@@ -88,6 +97,8 @@ class Lifecycle:
 
     def _check_adapters(self) -> None:
         """Import every adapter that will be used: one that isn't there is known before anything opens."""
+        if overriding(self.container.authenticator) is None and self._settings.server.auth.is_on:
+            self._auth_adapter()
         if overriding(self.container.session_repository) is None:
             settings = self._settings.session
             find_adapter(SESSION_BACKENDS, settings.backend, "session.backend", settings, self._project)
@@ -104,7 +115,27 @@ class Lifecycle:
     def _server_adapter(self, name: str, settings: McpServerSettings) -> Callable[..., Any]:
         return find_adapter(TOOLS, "mcp", f"mcp_servers.{name}", name, settings, self._project)
 
+    def _auth_adapter(self) -> Callable[..., Any]:
+        auth = self._settings.server.auth
+        key = "server.auth" if auth.provider is None else "server.auth.provider"
+        return find_adapter(AUTHENTICATORS, auth.provider or "bearer", key, auth, self._project)
+
+    async def _open_telemetry(self) -> None:
+        # First, so that it closes last: what is told while the rest closes gets out.
+        if overriding(self.container.telemetry) is None:
+            adapters = TelemetryAdapters(self._settings, self._project, self._levels)
+            telemetry, self.exposition = await adapters.open(self._resources)
+            provider = self.container.telemetry
+            provider.set_default(providers.Object(telemetry))  # pyright: ignore[reportUnknownMemberType]
+        # The app's hooks, and the tasks that they start, begin operations of their own. The caller's context gets
+        # back what it had when the start is over.
+        current_observer.set(self.container.telemetry())
+
     async def _open(self) -> None:
+        if not self._settings.server.auth.is_on:
+            self._set_authenticator(None)
+        elif overriding(self.container.authenticator) is None:
+            self._set_authenticator(await self._open_authenticator())
         repository = self.container.session_repository
         if overriding(repository) is None:
             store = open_sessions(self._settings.session, self._project)
@@ -114,7 +145,7 @@ class Lifecycle:
             except TypeError as error:
                 raise UserError(f"session.backend: {self._settings.session.backend}: {error}") from error
             repository.set_default(providers.Object(opened))  # pyright: ignore[reportUnknownMemberType]
-        self._resources.push("session leases", self.container.leases().aclose)
+        self._open_services()
         if self._settings.session.ttl is not None:
             pruner = Pruner(repository, self._settings.session.ttl)
             self._resources.push("session pruning", pruner.aclose)
@@ -125,6 +156,34 @@ class Lifecycle:
         if overriding(self.container.tools) is None:
             tools = self.container.tools
             tools.set_default(providers.Object(await self._open_tools()))  # pyright: ignore[reportUnknownMemberType]
+
+    def _open_services(self) -> None:
+        """What works for all invocations, on the session store."""
+        container, resources = self.container, self._resources
+        resources.push("session leases", container.leases().aclose)
+        resources.push("requests to other processes", container.stop_requests().aclose)
+        if self._settings.server.replay_ttl:
+            if container.invocations() is None:
+                backend = self._settings.session.backend
+                raise UserError(
+                    f"server.replay_ttl: the session backend {backend!r} can't keep invocations: set it to 0"
+                )
+            resources.push("lines of invocations", container.recorder().aclose)
+
+    def _set_authenticator(self, authenticator: Authenticator | None) -> None:
+        provider = self.container.authenticator
+        provider.set_default(providers.Object(authenticator))  # pyright: ignore[reportUnknownMemberType]
+
+    async def _open_authenticator(self) -> Authenticator:
+        auth = self._settings.server.auth
+        opened: object = await self._resources.enter("authenticator", self._auth_adapter()(auth, self._project))
+        if not isinstance(opened, Authenticator):
+            # None above all, which would let everyone in.
+            raise UserError(
+                f"server.auth.provider: {auth.provider}: a {type(opened).__name__} is no Authenticator: "
+                "it lacks the method of that port"
+            )
+        return opened
 
     async def _open_tools(self) -> Toolkit:
         for name, settings in self._settings.mcp_servers.items():

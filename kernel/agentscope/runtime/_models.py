@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentscope.errors import UnknownNameError
@@ -9,6 +10,8 @@ from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModel, ChatResponse, ToolChoice, ToolSchema
 from agentscope.module import OwnedStream
 from agentscope.runtime._current import find_invocation
+from agentscope.runtime._model_call import ModelCall, begin_model_call
+from agentscope.runtime.settings import ModelSettings
 
 if TYPE_CHECKING:
     from agentscope.runtime._invocation import Invocation
@@ -21,23 +24,33 @@ class ModelStream(OwnedStream[ChatChunk]):
     sooner with ``async with`` or ``aclose()``, which closes the connection to the vendor.
     """
 
-    def __init__(self, chunks: AsyncIterator[ChatChunk]) -> None:
+    def __init__(self, chunks: AsyncIterator[ChatChunk], begin: Callable[[], ModelCall | None] = lambda: None) -> None:
         super().__init__()
-        self._begin(self._read(chunks))
+        self._begin(self._read(chunks, begin))
 
-    async def _read(self, chunks: AsyncIterator[ChatChunk]) -> AsyncGenerator[ChatChunk, None]:
+    async def _read(
+        self, chunks: AsyncIterator[ChatChunk], begin: Callable[[], ModelCall | None]
+    ) -> AsyncGenerator[ChatChunk, None]:
         invocation = cast("Invocation[Any] | None", self._invocation)
         self._note_reader()
+        # Only now: the request is sent when the first chunk is asked for.
+        call = begin()
         try:
             async for chunk in chunks:
+                if call is not None:
+                    call.take(chunk)
                 if chunk.usage is not None and invocation is not None:
                     invocation.count(chunk.usage)
                 yield chunk
                 self._note_reader()
-        except asyncio.CancelledError:
-            if not self._is_stopped_by_aclose():
+        except BaseException as error:
+            if call is not None:
+                call.end(error)
+            if not isinstance(error, asyncio.CancelledError) or not self._is_stopped_by_aclose():
                 raise
         finally:
+            if call is not None:
+                call.end()
             try:
                 if hasattr(chunks, "aclose"):
                     await cast("AsyncGenerator[ChatChunk, None]", chunks).aclose()
@@ -48,11 +61,14 @@ class ModelStream(OwnedStream[ChatChunk]):
 class ModelHandle:
     """A model slot. It asks the container for the model at each call, so that it follows every replacement."""
 
-    __slots__ = ("_provider", "slot")
+    __slots__ = ("_about", "_provider", "slot")
 
-    def __init__(self, slot: str, provider: Callable[[], ChatModel]) -> None:
+    def __init__(self, slot: str, provider: Callable[[], ChatModel], settings: ModelSettings | None = None) -> None:
         self.slot = slot
         self._provider = provider
+        self._about: dict[str, object] = {}
+        if settings is not None:
+            self._about = {"provider": settings.provider, "model": settings.model}
 
     def stream(
         self,
@@ -64,7 +80,8 @@ class ModelHandle:
     ) -> ModelStream:
         """See ``ChatModel.stream``."""
         _check_messages(messages)
-        return ModelStream(self._provider().stream(messages, tools=tools, tool_choice=tool_choice, **kwargs))
+        chunks = self._provider().stream(messages, tools=tools, tool_choice=tool_choice, **kwargs)
+        return ModelStream(chunks, partial(begin_model_call, self.slot, self._about, messages, kwargs))
 
     async def __call__(
         self,
@@ -79,7 +96,15 @@ class ModelHandle:
         invocation = find_invocation()
         if invocation is not None:
             invocation.require_open(f"model {self.slot!r}")
-        response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)
+        call = begin_model_call(self.slot, self._about, messages, kwargs)
+        try:
+            response = await self._provider()(messages, tools=tools, tool_choice=tool_choice, **kwargs)
+        except BaseException as error:
+            if call is not None:
+                call.end(error)
+            raise
+        if call is not None:
+            call.answered(response)
         if invocation is not None and response.usage is not None:
             invocation.count(response.usage)
         return response
@@ -97,8 +122,11 @@ class ModelHandle:
 class ModelSlots(Mapping[str, ModelHandle]):
     """The models by slot: ``runtime.models.main`` or ``runtime.models["main"]``."""
 
-    def __init__(self, providers: Mapping[str, Callable[[], ChatModel]]) -> None:
-        self._handles = {slot: ModelHandle(slot, provider) for slot, provider in providers.items()}
+    def __init__(
+        self, providers: Mapping[str, Callable[[], ChatModel]], settings: Mapping[str, ModelSettings] | None = None
+    ) -> None:
+        about = settings or {}
+        self._handles = {slot: ModelHandle(slot, provider, about.get(slot)) for slot, provider in providers.items()}
 
     def __getitem__(self, slot: str) -> ModelHandle:
         try:

@@ -27,9 +27,11 @@ class Pump(Generic[_T]):
     def put(self, item: _T, size: int) -> bool:
         """Add an item of that many bytes; True when there is room for another."""
         self._items.append(item)
-        self._size += size
-        self._wake_reader()
-        return self._size < self._limit
+        self._size = filled = self._size + size
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+        return filled < self._limit
 
     @property
     def full(self) -> bool:

@@ -1,14 +1,19 @@
 """What a runtime has opened, closed in reverse order on every path."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TypeVar
 
+_log = logging.getLogger("agentscope.runtime")
 _T = TypeVar("_T")
 
 CLOSE_SECONDS = 10.0
-"""How long one resource may take to close."""
+"""How long one resource may take to close, before it is cancelled."""
+
+CANCELLED_SECONDS = 2.0
+"""How long it may go on after that, before it is left behind."""
 
 
 class Resources:
@@ -25,7 +30,7 @@ class Resources:
         return resource
 
     def push(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
-        """Call ``close`` when the resources close. ``name`` is what its failure is called."""
+        """Call ``close`` when the resources close, in a task. ``name`` is what its failure is called."""
         self._stack.push_async_callback(self._close, name, close)
 
     async def aclose(self) -> None:
@@ -36,11 +41,41 @@ class Resources:
             raise ExceptionGroup("some resources did not close", failures)
 
     async def _close(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
+        closing = asyncio.create_task(_run(close), name=f"closing {name}")
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await close()
-        except Exception as error:
-            if isinstance(error, TimeoutError):
-                error = TimeoutError(f"not closed within {CLOSE_SECONDS:g} seconds")
+            _, late = await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        finally:
+            # Also when the whole is cancelled: that is for what is being closed, and the rest still closes.
+            if not closing.done():
+                await _cancel(closing)
+        error = _failure(closing)
+        if late:
+            timeout = TimeoutError(f"not closed within {CLOSE_SECONDS:g} seconds")
+            timeout.__cause__, error = error, timeout
+        if error is not None:
             error.add_note(f"while closing: {name}")
             self._failures.append(error)
+
+
+async def _run(close: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await close()
+    except SystemExit as error:
+        # It would stop the loop, and the rest would not close.
+        raise RuntimeError("sys.exit() was called") from error
+
+
+async def _cancel(closing: asyncio.Task[None]) -> None:
+    closing.cancel()
+    await asyncio.wait([closing], timeout=CANCELLED_SECONDS)
+    if not closing.done():
+        _log.error("%s goes on after its cancellation and is left behind", closing.get_name())
+
+
+def _failure(closing: asyncio.Task[None]) -> Exception | None:
+    if not closing.done():
+        return None
+    if closing.cancelled():
+        return RuntimeError("was cancelled")
+    error = closing.exception()
+    return error if isinstance(error, Exception) else None

@@ -3,14 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from agentscope.errors import (
-    InvocationCancelledError,
     RuntimeNotReadyError,
     SessionBusyError,
     SessionStoreError,
@@ -26,10 +25,24 @@ from agentscope.runtime._current import delist, enlist, find_invocation
 from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._lifecycle import Lifecycle
 from agentscope.runtime._models import ModelSlots
+from agentscope.runtime._ownership import Ownership
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._tools import toolkit_handle
+from agentscope.runtime._watch import Watch, is_watched, watching
 from agentscope.runtime.settings import Settings, load_settings
-from agentscope.session import Caller, Leases, SessionStore, TaskUses, Turn, check_session_id
+from agentscope.session import (
+    Caller,
+    Leases,
+    SessionStore,
+    StopReason,
+    StopRequest,
+    StopRequests,
+    TaskUses,
+    Turn,
+    check_session_id,
+    stopped_by,
+)
+from agentscope.telemetry import Exposition, Levels, Telemetry, current_observer, outgoing_headers
 from agentscope.tool import ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
@@ -52,9 +65,9 @@ class Runtime:
     def __init__(self, settings: Settings, *, project: Path | None = None, app: type[AgentApp] | None = None) -> None:
         self.settings = settings
         self.project = (project or Path.cwd()).resolve()
-        self._lifecycle = Lifecycle(settings, self.project, app, self._session_caller)
+        self._lifecycle = Lifecycle(settings, self.project, app, self._session_caller, self._stop_here, self._levels)
         self.container = self._lifecycle.container
-        self.models = ModelSlots(self.container.models.providers)
+        self.models = ModelSlots(self.container.models.providers, settings.models)
         self.tools = toolkit_handle(self.container.tools)
         self.scopes = SessionScopes(settings.session.max_resident)
         self.state = "new"
@@ -62,7 +75,9 @@ class Runtime:
         self._stopping = asyncio.Lock()
         self._task_uses = TaskUses()
         self._admission = Admission(settings)
+        self._ownership = Ownership(settings.session.owner_claim, self.scopes, self.container.session_repository)
         self._running: dict[asyncio.Task[None], Invocation[Any]] = {}
+        self._left_behind: set[asyncio.Task[None]] = set()
 
     @classmethod
     def from_project(
@@ -128,14 +143,17 @@ class Runtime:
         if not self.is_initialized:
             return
         self.state = "draining"
-        if self._running and timeout > 0:
-            await asyncio.wait(self._running, timeout=timeout)
+        # What an earlier drain left behind is not waited for again.
+        if timeout > 0 and (running := self._running.keys() - self._left_behind):
+            await asyncio.wait(running, timeout=timeout)
         for invocation in self._running.values():
             invocation.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=_CANCELLED_SECONDS)
-        for invocation in self._running.values():
-            _log.error("goes on after its cancellation and is left behind: request %s", invocation.request_id)
+        if running := self._running.keys() - self._left_behind:
+            _, late = await asyncio.wait(running, timeout=_CANCELLED_SECONDS)
+            self._left_behind |= late
+            for task in late:
+                request_id = self._running[task].request_id
+                _log.error("goes on after its cancellation and is left behind: request %s", request_id)
 
     async def shutdown(self) -> None:
         """Cancel what still runs, run ``on_shutdown``, and close everything in reverse order.
@@ -202,20 +220,30 @@ class Runtime:
         *,
         session_id: str,
         request_id: str,
+        invocation_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> Invocation[_T]:
         """Wait for the session and for a slot, then start an invocation; whoever begins one reads its pump.
 
+        ``identity`` holds the verified claims of who sent the message; inside an invocation None means those of that
+        one. ``invocation_id`` None makes one. ``watch`` is told of the invocation, None when nobody wants to know.
+
         Raises ``RuntimeNotReadyError``, ``SessionBusyError``, ``OverloadedError`` or ``InvocationCancelledError`` when
-        it may not start.
+        it may not start, ``ForbiddenError`` or ``SessionNotFoundError`` when the session is not for that identity.
         """
-        self._require_running()
         check_session_id(session_id)
         around = find_invocation()
         nested = around is not None and around.runtime is self and not around.ended
-        turn = await self._admission.enter(session_id, nested=nested)
+        self._require_running(nested=nested)
+        if nested and identity is None and around is not None:
+            identity = around.identity
+        owner = self.owner_of(identity)
+        turn = await self._admission.enter(session_id, owner, nested=nested)
         try:
-            self._require_running()
+            await self._ownership.require(session_id, owner)
+            self._require_running(nested=nested)
             invocation = Invocation(
                 self,
                 self.app,
@@ -223,51 +251,104 @@ class Runtime:
                 encode,
                 session_id=session_id,
                 request_id=request_id,
+                invocation_id=invocation_id or new_id(),
                 metadata=metadata,
+                identity=identity,
+                owner=owner,
                 timeout=self.settings.server.request_timeout,
+                watch=watch,
             )
             task = invocation.start()
         except BaseException:
             self._admission.leave(turn, nested=nested)
             raise
         turn.stops_by(invocation.cancel)
+        self._stop_requests.begin()
         # A callback, because a task that is cancelled before its first step runs no line of its own.
         self._running[task] = invocation
         task.add_done_callback(partial(self._finish, turn, nested))
         return invocation
 
     def invoke(
-        self, message: Msg | str, *, session_id: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        message: Msg | str,
+        *,
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> MsgStream:
-        """The app's answer as an async iterator of ``Msg``s. Without a session id, a new session is used."""
+        """The app's answer as an async iterator of ``Msg``s. Without a session id, a new session is used.
+
+        ``identity`` is what the app finds at ``ctx.identity``; with ``session.owner_claim`` the session is that one's.
+        """
         msg = Msg("user", message, "user") if isinstance(message, str) else message
-        return MsgStream(self.begin, msg, session_id or new_id(), metadata)
+        return MsgStream(self._begin_watched, msg, session_id or new_id(), metadata, identity)
 
-    def cancel_session(self, session_id: str) -> bool:
-        """Cancel the session's invocation; its stream ends with an error. False when none runs in this process."""
-        reason = InvocationCancelledError("the invocation was cancelled by a request", by_request=True)
-        return self._admission.stop(session_id, reason)
+    def owner_of(self, identity: Mapping[str, Any] | None) -> str | None:
+        """Whose the sessions are that this identity makes; None without ``session.owner_claim``.
 
-    async def delete_session(self, session_id: str) -> bool:
+        Raises ``ForbiddenError`` for an identity without that claim.
+        """
+        return self._ownership.owner(identity)
+
+    async def require_access(self, session_id: str, owner: str | None) -> None:
+        """Raise ``SessionNotFoundError`` when the session is there and is not the owner's; None may touch all."""
+        await self._ownership.require(session_id, owner)
+
+    async def cancel_session(self, session_id: str, *, owner: str | None = None) -> bool:
+        """Cancel the session's invocation, in whatever process it runs; its stream ends with an error.
+
+        With an ``owner`` only if the session is that one's. Return False when no invocation of it was found within a
+        second. Raises ``SessionStoreError`` when the store fails.
+        """
+        self._require_initialized()
+        if self._cancel_here(session_id, "cancelled", owner):
+            return True
+        return await self._stop_requests.cancel(session_id, owner)
+
+    async def delete_session(self, session_id: str, *, owner: str | None = None) -> bool:
         """Delete a session, between its invocations: what is stored of it, and what this process has of it.
 
-        Return False when nothing was stored. Raises ``SessionBusyError`` when it does not become free in time, and
+        With an ``owner`` only if the session is that one's. Return False when nothing was stored. Raises
+        ``SessionNotFoundError`` when it is another's, ``SessionBusyError`` when it does not become free in time, and
         ``SessionStoreError`` when the store fails.
         """
-        if not self.is_initialized:
-            raise RuntimeNotReadyError(f"the runtime is {self.state}: it has no sessions")
+        self._require_initialized()
         invocation = find_invocation()
         if invocation is not None and invocation.runtime is self and invocation.session_id == session_id:
             raise SessionBusyError(session_id, f"session {session_id!r} can't be deleted by its own invocation")
         leases: Leases = self.container.leases()
-        async with self._admission.session(session_id):
+        await self._ownership.require(session_id, owner)
+        async with self._admission.session(session_id, owner):
             lease = await leases.take(session_id)
             try:
+                # Once more: it may have been made by another meanwhile.
+                await self._ownership.require(session_id, owner)
                 deleted = await self.container.session_repository().delete(lease)
             finally:
                 leases.release(lease)
             self.scopes.drop(session_id)
             return deleted
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Who is told what goes on; ``OFF`` when nobody is."""
+        telemetry: Telemetry = self.container.telemetry()
+        return telemetry
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone wants to know of invocations."""
+        return is_watched(self.telemetry)
+
+    def watching(self, name: str, headers: Mapping[str, str]) -> AbstractContextManager[Watch]:
+        """Watch an invocation that the block begins: with the ``name`` and the ``headers`` of ``Operation``."""
+        return watching(self.telemetry, name, headers)
+
+    @property
+    def exposition(self) -> Exposition | None:
+        """The metrics, for a scrape; None without ``server.metrics``."""
+        return self._lifecycle.exposition
 
     @property
     def servers(self) -> Mapping[str, ToolServer]:
@@ -299,18 +380,53 @@ class Runtime:
     def _as_current(self) -> Generator[None, None, None]:
         # Whoever starts or stops it may be in an invocation, of another runtime: the app's hooks are in none.
         runtime, invocation = current_runtime.set(self), current_invocation.set(None)
+        observer = current_observer.set(self.telemetry)
         try:
             yield
         finally:
+            current_observer.reset(observer)
             current_invocation.reset(invocation)
             current_runtime.reset(runtime)
 
-    def _require_running(self) -> None:
-        if self.state != "running":
+    async def _begin_watched(self, msg: Msg, encode: Callable[[Msg], tuple[_T, int]], **about: Any) -> Invocation[_T]:
+        if not self.is_watched:
+            return await self.begin(msg, encode, **about)
+        with self.watching("", outgoing_headers()) as watch:
+            return await self.begin(msg, encode, watch=watch, **about)
+
+    def _levels(self) -> Levels:
+        return Levels(len(self.scopes), len(self._running), self.waiting)
+
+    def _require_running(self, *, nested: bool) -> None:
+        # What runs is let finish, and what it asks for within itself is part of it.
+        if self.state != "running" and not (nested and self.state == "draining"):
             raise RuntimeNotReadyError(f"the runtime is {self.state}: it takes invocations while it is running")
+
+    @property
+    def _stop_requests(self) -> StopRequests:
+        return self.container.stop_requests()
+
+    def _stop_here(self, request: StopRequest) -> bool:
+        """Do what another process asks for."""
+        if request.reason == "replaced" and not any(
+            invocation.session_id == request.session_id and invocation.has_lease
+            for invocation in self._running.values()
+        ):
+            # One that waits for its lease is as new as the one that asks: who has it has to end.
+            return False
+        return self._cancel_here(request.session_id, request.reason, request.owner)
+
+    def _cancel_here(self, session_id: str, reason: StopReason, owner: str | None) -> bool:
+        return self._admission.stop(session_id, stopped_by(reason), owner)
+
+    def _require_initialized(self) -> None:
+        if not self.is_initialized:
+            raise RuntimeNotReadyError(f"the runtime is {self.state}: it has no sessions")
 
     def _finish(self, turn: Turn, nested: bool, task: asyncio.Task[None]) -> None:
         self._running.pop(task)
+        if not self._running:
+            self._stop_requests.rest()
         self._admission.leave(turn, nested=nested)
 
     def _session_caller(self) -> Caller:

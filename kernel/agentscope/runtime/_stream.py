@@ -1,6 +1,6 @@
 """``rt.invoke()``: an app's answer without HTTP."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from copy import copy
 from types import TracebackType
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ class Begin(Protocol):
         session_id: str,
         request_id: str,
         metadata: dict[str, Any] | None,
+        identity: Mapping[str, Any] | None,
     ) -> Awaitable[Invocation[Msg]]: ...
 
 
@@ -37,11 +38,19 @@ class MsgStream(AsyncIterator[Msg]):
     end cancels the invocation; ``async with`` also waits until it has ended.
     """
 
-    def __init__(self, begin: Begin, msg: Msg, session_id: str, metadata: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        msg: Msg,
+        session_id: str,
+        metadata: dict[str, Any] | None,
+        identity: Mapping[str, Any] | None,
+    ) -> None:
         self._begin = begin
         self._msg = msg
         self._session_id = session_id
         self._metadata = metadata
+        self._identity = identity
         self._invocation: Invocation[Msg] | None = None
         self._ready: list[Msg] = []
         self._closed = False
@@ -88,6 +97,7 @@ class MsgStream(AsyncIterator[Msg]):
                     session_id=self._session_id,
                     request_id=new_id(),
                     metadata=self._metadata,
+                    identity=self._identity,
                 )
             self._ready = await self._invocation.pump.take()
         except BaseException:

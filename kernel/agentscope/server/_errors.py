@@ -5,19 +5,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from math import ceil, isfinite
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from agentscope.errors import (
+    AuthenticatorUnavailableError,
+    ForbiddenError,
     InvocationCancelledError,
     InvocationTimeoutError,
     OverloadedError,
     RuntimeNotReadyError,
     SessionBusyError,
     SessionConflictError,
+    SessionNotFoundError,
     SessionStoreError,
+    UnauthorizedError,
 )
 from agentscope.model import ModelError, ModelRateLimitError
 
@@ -30,6 +34,26 @@ _HTTP_CODES = {
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
+
+STATUS_OF_CODE: Final[Mapping[str, int]] = {
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "SESSION_BUSY": 409,
+    "CANCELLED": 409,
+    "OVERLOADED": 429,
+    "APP_ERROR": 500,
+    "MODEL_ERROR": 502,
+    "NOT_READY": 503,
+    "TIMEOUT": 504,
+}
+"""The status that an invocation fails with before its first line, by the code of its trailer."""
+
+_CODE_OF: Final[Mapping[type[BaseException], str]] = {
+    ForbiddenError: "FORBIDDEN",
+    SessionBusyError: "SESSION_BUSY",
+    SessionNotFoundError: "NOT_FOUND",
+}
+"""Errors whose own text is what the client is told."""
 
 
 @dataclass(eq=False)
@@ -71,6 +95,14 @@ def refusal(error: Exception, request_id: str, *, debug: bool) -> ApiError:
             return error
         case web.HTTPException():
             return _from_http(error)
+        case UnauthorizedError():
+            return ApiError(401, "UNAUTHORIZED", _text(error), headers={"WWW-Authenticate": error.challenge})
+        case ForbiddenError():
+            return ApiError(403, "FORBIDDEN", _text(error))
+        case AuthenticatorUnavailableError():
+            # Whoever knows why has logged it, once and not for every request.
+            message = "who calls can't be checked now; try again"
+            return ApiError(503, "NOT_READY", message, headers=_retry_after(error.retry_after))
         case RuntimeNotReadyError():
             return ApiError(503, "NOT_READY", "the server is not ready; try again", headers=_retry_after(1))
         case _:
@@ -80,8 +112,9 @@ def refusal(error: Exception, request_id: str, *, debug: bool) -> ApiError:
 def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiError:
     """What a client is told about an invocation that failed. The log gets the traceback when nobody expected it."""
     match error:
-        case SessionBusyError():
-            return ApiError(409, "SESSION_BUSY", str(error))
+        case ForbiddenError() | SessionBusyError() | SessionNotFoundError(is_foreign=True):
+            code = next(code for kind, code in _CODE_OF.items() if isinstance(error, kind))
+            return ApiError(STATUS_OF_CODE[code], code, str(error))
         case SessionConflictError() if error.expected is not None or error.lease_lost:
             # Another writer was first. Without `expected` the app has not loaded the session: its own mistake, below.
             what = "was not kept while the server stood still" if error.lease_lost else "was changed elsewhere"

@@ -1,8 +1,7 @@
 """The three forms of an answer: NDJSON, server-sent events, and one JSON document."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -11,42 +10,56 @@ from agentscope.message import Msg
 from agentscope.server._errors import ApiError
 
 
-@dataclass(frozen=True)
-class StreamFormat:
-    """How messages become bytes. ``encode`` gives a message with its size, ``trailer`` the last piece."""
-
-    content_type: str
-    encode: Callable[[Msg], tuple[bytes, int]]
-    trailer: Callable[[Mapping[str, Any]], bytes]
-    keepalive: bytes
-
-
-def _ndjson(msg: Msg) -> tuple[bytes, int]:
-    line = orjson.dumps(msg.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
+def encode_line(msg: Msg) -> tuple[bytes, int]:
+    """A message as a JSON object without a line break, and its size. Every form is made of these."""
+    line = orjson.dumps(msg.to_dict())
     return line, len(line)
 
 
-def _ndjson_trailer(trailer: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(trailer, option=orjson.OPT_APPEND_NEWLINE)
+@dataclass(frozen=True)
+class StreamFormat:
+    """How lines become a stream.
+
+    ``lines`` frames some, ``trailer`` the last one, which says whether the invocation failed. Both take the number of
+    the first line they are given, None where lines can't be asked for again.
+    """
+
+    content_type: str
+    lines: Callable[[Sequence[bytes], int | None], bytes]
+    trailer: Callable[[bytes, bool, int | None], bytes]
+    keepalive: bytes
 
 
-def _event(msg: Msg) -> tuple[bytes, int]:
-    event = b"data: %b\n\n" % orjson.dumps(msg.to_dict())
-    return event, len(event)
+def _ndjson(lines: Sequence[bytes], first: int | None) -> bytes:
+    return b"\n".join(lines) + b"\n" if lines else b""
 
 
-def _event_trailer(trailer: Mapping[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (b"error" if "error" in trailer else b"done", orjson.dumps(trailer))
+def _ndjson_trailer(line: bytes, failed: bool, number: int | None) -> bytes:
+    return line + b"\n"
 
 
-def encode_plain(msg: Msg) -> tuple[bytes, int]:
-    """A message as one JSON object, for the document that holds them all."""
-    message = orjson.dumps(msg.to_dict())
-    return message, len(message)
+def _events(lines: Sequence[bytes], first: int | None) -> bytes:
+    if first is None:
+        return b"".join([b"data: %b\n\n" % line for line in lines])
+    return b"".join([b"id: %d\ndata: %b\n\n" % (number, line) for number, line in enumerate(lines, first)])
+
+
+def _event_trailer(line: bytes, failed: bool, number: int | None) -> bytes:
+    event = b"event: %b\ndata: %b\n\n" % (b"error" if failed else b"done", line)
+    return event if number is None else b"id: %d\n%b" % (number, event)
 
 
 NDJSON = StreamFormat("application/x-ndjson; charset=utf-8", _ndjson, _ndjson_trailer, b"\n")
-SSE = StreamFormat("text/event-stream; charset=utf-8", _event, _event_trailer, b": keep-alive\n\n")
+SSE = StreamFormat("text/event-stream; charset=utf-8", _events, _event_trailer, b": keep-alive\n\n")
+
+
+def document(messages: Sequence[bytes], metadata: bytes, request_id: str, invocation_id: str) -> web.Response:
+    """An answer that is no stream."""
+    return web.Response(
+        body=b'{"messages":[%b],"metadata":%b}' % (b",".join(messages), metadata),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "X-Request-Id": request_id, "X-Invocation-Id": invocation_id},
+    )
 
 
 def choose_format(request: web.Request) -> StreamFormat | None:

@@ -1,124 +1,121 @@
 """``POST /invoke``: parse, begin an invocation, write what its pump hands over, write the trailer."""
 
 import asyncio
-import logging
-from typing import Any
+from typing import Final
 
 import orjson
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
-from agentscope.runtime import Invocation
-from agentscope.server._errors import ApiError, app_failure
-from agentscope.server._formats import StreamFormat, choose_format, encode_plain
-from agentscope.server._keys import REQUEST_ID, RUNTIME
-from agentscope.server._request import read_invocation
+from agentscope.message import new_id
+from agentscope.runtime import Invocation, Runtime
+from agentscope.server._answer import Answer
+from agentscope.server._errors import ApiError
+from agentscope.server._formats import StreamFormat, choose_format, document, encode_line
+from agentscope.server._keys import CLAIMS, DETACHED, REQUEST_ID, RUNTIME, WATCH
+from agentscope.server._replay import answer_again, open_recording
+from agentscope.server._request import InvokeRequest, read_invocation
+from agentscope.server._stream import Stream
+from agentscope.session import Recorder, Recording
 
-_log = logging.getLogger("agentscope.server")
-
-STALLED_SECONDS = 60.0
-"""How long a client may read nothing while there is something to write: it holds its session and a slot."""
-
-LARGEST_DOCUMENT = 64 * 1024 * 1024
+LARGEST_DOCUMENT: Final = 64 * 1024 * 1024
 """An answer that is no stream is held in memory: this many bytes at most."""
 
 
 async def invoke(request: web.Request) -> web.StreamResponse:
     """Answer one message."""
-    runtime, request_id = request.app[RUNTIME], request[REQUEST_ID]
+    runtime = request.app[RUNTIME]
     form = choose_format(request)
-    session_id, msg, metadata = await read_invocation(request)
-    invocation = await runtime.begin(
-        msg,
-        encode_plain if form is None else form.encode,
-        session_id=session_id,
-        request_id=request_id,
-        metadata=metadata,
-    )
+    wanted = await read_invocation(request)
+    invocation_id = new_id()
+    recording = None
+    if runtime.settings.server.replay_ttl:
+        opened = await open_recording(request, wanted, invocation_id)
+        if not isinstance(opened, Recording):
+            return await answer_again(request, opened, form)
+        recording = opened
+    invocation = await _begin(request, wanted, invocation_id, recording)
+    return await _answer(request, form, Answer(invocation, recording))
+
+
+async def _begin(
+    request: web.Request, wanted: InvokeRequest, invocation_id: str, recording: Recording | None
+) -> Invocation[bytes]:
+    runtime = request.app[RUNTIME]
     try:
-        if form is None:
-            return await _document(invocation)
-        return await _stream(request, invocation, form)
+        return await runtime.begin(
+            wanted.msg,
+            encode_line,
+            session_id=wanted.session_id,
+            request_id=request[REQUEST_ID],
+            invocation_id=invocation_id,
+            metadata=wanted.metadata,
+            identity=request.get(CLAIMS),
+            watch=request.get(WATCH),
+        )
+    except BaseException:
+        if recording is not None:
+            await asyncio.shield(_recorder(runtime).discard(recording))
+        raise
+
+
+async def _answer(request: web.Request, form: StreamFormat | None, answer: Answer) -> web.StreamResponse:
+    runtime = answer.invocation.runtime
+    recorder = _recorder(runtime) if answer.is_numbered else None
+    goes_on = False
+    try:
+        return await (_document(answer) if form is None else _stream(request, answer, form))
+    except (ConnectionError, asyncio.CancelledError):
+        goes_on = runtime.settings.server.on_disconnect == "continue"
+        raise
     finally:
-        # Also when the client left: this handler is then cancelled, and with it the app.
-        await invocation.aclose()
+        if goes_on:
+            request.app[DETACHED].add(answer, recorder)
+        else:
+            # Also when the client left: this handler is then cancelled, and with it the app.
+            await answer.aclose(recorder)
 
 
-async def _stream(request: web.Request, invocation: Invocation[bytes], form: StreamFormat) -> web.StreamResponse:
-    pump, server = invocation.pump, invocation.runtime.settings.server
-    lines = await pump.take(server.keepalive_interval)
-    while not lines and not pump.closed and invocation.waits_for_session:
+async def _stream(request: web.Request, answer: Answer, form: StreamFormat) -> web.StreamResponse:
+    invocation = answer.invocation
+    patience = invocation.runtime.settings.server.keepalive_interval
+    lines = await answer.take(patience)
+    while not lines and not answer.closed and invocation.waits_for_session:
         # A keep-alive would settle the status, and this may still become a 409.
-        lines = await pump.take(server.keepalive_interval)
-    if not lines and pump.closed:
-        _raise_failure(invocation)
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": form.content_type,
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-            "X-Request-Id": invocation.request_id,
-        }
-    )
-    if request.version < HttpVersion11:
-        # Without chunks, only the end of the connection says that the answer is over.
-        response.force_close()
-    await response.prepare(request)
-    try:
-        while not pump.closed:
-            async with asyncio.timeout(STALLED_SECONDS):
-                await response.write(b"".join(lines) if lines else form.keepalive)
-            lines = await pump.take(server.keepalive_interval)
-        async with asyncio.timeout(STALLED_SECONDS):
-            await response.write_eof(b"".join(lines) + form.trailer(_trailer(invocation)))
-    except Exception as error:
-        # A second response must not follow inside this one. Without its trailer the client knows that it was cut.
-        if isinstance(error, TimeoutError):
-            _log.warning("the client reads nothing, its connection is cut, request %s", invocation.request_id)
-        elif not isinstance(error, ConnectionError):
-            _log.exception("the answer was cut short, request %s", invocation.request_id)
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionAbortedError from error
-    return response
+        lines = await answer.take(patience)
+    if not lines and answer.closed:
+        _raise_failure(answer)
+    stream = Stream(request, form, invocation.invocation_id, first=1 if answer.is_numbered else None)
+    async with stream:
+        while not answer.closed:
+            await stream.write(lines)
+            # What is sent is let go of: an idle stream would keep it.
+            lines.clear()
+            lines = await answer.take(patience)
+        if answer.failure is not None:
+            invocation.runtime.telemetry.error_sent(answer.failure.code)
+        await stream.end(lines, answer.trailer, failed=answer.failure is not None)
+    return stream.response
 
 
-async def _document(invocation: Invocation[bytes]) -> web.Response:
+async def _document(answer: Answer) -> web.Response:
     messages: list[bytes] = []
     size = 0
-    while not invocation.pump.closed:
-        waiting = await invocation.pump.take()
+    while not answer.closed:
+        waiting = await answer.take()
         messages += waiting
         size += sum(map(len, waiting))
         if size > LARGEST_DOCUMENT:
             raise ApiError(500, "APP_ERROR", f"the answer is larger than {LARGEST_DOCUMENT} bytes: ask for a stream")
-    _raise_failure(invocation)
-    return web.Response(
-        body=b'{"messages":[%b],"metadata":%b}' % (b",".join(messages), orjson.dumps(_metadata(invocation))),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", "X-Request-Id": invocation.request_id},
-    )
+    messages += await answer.take()
+    _raise_failure(answer)
+    invocation = answer.invocation
+    return document(messages, orjson.dumps(answer.metadata), invocation.request_id, invocation.invocation_id)
 
 
-def _failure(invocation: Invocation[bytes]) -> ApiError | None:
-    if invocation.error is None:
-        return None
-    debug = invocation.runtime.settings.server.debug
-    return app_failure(invocation.error, invocation.request_id, debug=debug)
+def _raise_failure(answer: Answer) -> None:
+    if answer.failure is not None:
+        raise answer.failure
 
 
-def _raise_failure(invocation: Invocation[bytes]) -> None:
-    failure = _failure(invocation)
-    if failure is not None:
-        raise failure
-
-
-def _trailer(invocation: Invocation[bytes]) -> dict[str, Any]:
-    failure = _failure(invocation)
-    if failure is None:
-        return {"metadata": _metadata(invocation)}
-    return {"error": failure.body(invocation.request_id), "metadata": {"done": True, "error": True}}
-
-
-def _metadata(invocation: Invocation[bytes]) -> dict[str, Any]:
-    usage = invocation.usage
-    return {"done": True, "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}}
+def _recorder(runtime: Runtime) -> Recorder:
+    return runtime.container.recorder()

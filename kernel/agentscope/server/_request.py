@@ -1,88 +1,32 @@
 """Reading and checking the body of ``POST /invoke``."""
 
+import asyncio
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any, cast
+from hashlib import blake2b
+from typing import Any, NamedTuple, cast
 
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import TypeAdapter, ValidationError
 
-from agentscope.message import (
-    AudioBlock,
-    ContentBlock,
-    ImageBlock,
-    Msg,
-    Role,
-    TextBlock,
-    ThinkingBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-    VideoBlock,
-)
+from agentscope.message import Msg
 from agentscope.server._errors import ApiError
 from agentscope.server._keys import RUNTIME
-from agentscope.session import SESSION_ID_PATTERN
+from agentscope.server._schemas import BLOCKS, MANY_BLOCKS, InvokeBody
 
 _MAX_DETAILS = 20
 _MAX_TEXT = 200
 
+BODY_SECONDS = 120.0
+"""How long a client may take to send a body: a slow one holds a connection, but no session and no slot yet."""
+
+MAX_CONTAINERS = 250_000
+"""How many objects and lists the JSON of a request may have: to read and check so many takes a tenth of a second, in
+which nobody else is served. Brackets inside texts count as well, for they are counted before anything is read."""
+
 MAX_DEPTH = 100
 """How deep the JSON of a request may be nested: deeper is nobody's message, and could not be written out again."""
-
-
-def _iso8601(value: str) -> str:
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("must be a time in ISO 8601") from None
-    return value
-
-
-SessionId = Annotated[str, Field(min_length=1, max_length=256, pattern=SESSION_ID_PATTERN)]
-
-_Block = Annotated[
-    TextBlock | ThinkingBlock | ImageBlock | AudioBlock | VideoBlock | ToolUseBlock | ToolResultBlock,
-    Field(discriminator="type"),
-]
-# Checks of their own, because a block may have keys that only its vendor knows, and a message may not. Of a long list
-# the first wrong block is enough: to name each of a million takes longer than all that an honest request ever does.
-_BLOCK_KEYS = ConfigDict(extra="allow", strict=True)
-_BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(list[_Block], config=_BLOCK_KEYS)
-_MANY_BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(Annotated[list[_Block], FailFast()], config=_BLOCK_KEYS)
-
-
-class MessageBody(BaseModel):
-    """``message`` of a request."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    role: Role
-    content: Any
-    id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    metadata: dict[str, Any] | None = None
-    timestamp: Annotated[str, Field(max_length=64), AfterValidator(_iso8601)] | None = None
-
-
-class InvokeBody(BaseModel):
-    """The body of ``POST /invoke``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    session_id: SessionId
-    message: MessageBody
-    metadata: dict[str, Any] = {}
-
 
 _BODY = TypeAdapter(InvokeBody)
 _PLAIN_WORDS = {
@@ -94,19 +38,37 @@ _PLAIN_WORDS = {
 }
 
 
-async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any]]:
-    """The session id, the message and the metadata of a request. Raises ``ApiError`` when they are not all right."""
+class InvokeRequest(NamedTuple):
+    """What a client asks for. ``fingerprint`` tells the body from others; it is there with an ``idempotency_key``."""
+
+    session_id: str
+    msg: Msg
+    metadata: dict[str, Any]
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+async def read_invocation(request: web.Request) -> InvokeRequest:
+    """What the request asks for. Raises ``ApiError`` when it is not all right."""
     _check_media_type(request)
+    key = _idempotency_key(request)
     try:
         body = await _read_body(request)
+    except TimeoutError as error:
+        message = f"the body did not come within {BODY_SECONDS:g} seconds"
+        raise ApiError(408, "INVALID_REQUEST", message, closes=True) from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
         message = "the body can't be read: it is cut or wrongly encoded"
         raise ApiError(400, "INVALID_REQUEST", message, closes=True) from error
+    containers = body.count(b"[") + body.count(b"{")
+    if containers > MAX_CONTAINERS:
+        wrong = f"has more than {MAX_CONTAINERS} objects and lists"
+        raise ApiError(400, "INVALID_REQUEST", f"the body {wrong}", [{"path": "", "message": wrong}])
     try:
         data: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, "INVALID_JSON", f"the body is not JSON in UTF-8: {error}") from error
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
+    if containers > MAX_DEPTH and _depth_exceeds(data, MAX_DEPTH):
         raise ApiError(400, "INVALID_REQUEST", f"the body is nested more than {MAX_DEPTH} levels deep")
     details = _all_offences(data)
     if details:
@@ -114,23 +76,53 @@ async def read_invocation(request: web.Request) -> tuple[str, Msg, dict[str, Any
         raise ApiError(400, "INVALID_REQUEST", f"the request is not valid: {fields}", details)
     # What was checked is used as it came: blocks keep the keys that only their vendor knows.
     checked = cast("dict[str, Any]", data)
-    return checked["session_id"], Msg.from_dict(checked["message"]), checked.get("metadata", {})
+    fingerprint = "" if key is None else blake2b(body, digest_size=16).hexdigest()
+    msg = Msg.from_dict(checked["message"])
+    return InvokeRequest(checked["session_id"], msg, checked.get("metadata", {}), key, fingerprint)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    keys = request.headers.getall("Idempotency-Key", ())
+    if not keys:
+        return None
+    if not request.app[RUNTIME].settings.server.replay_ttl:
+        wrong = "is not honoured by this server: set server.replay_ttl, or send none"
+    elif len(keys) > 1:
+        wrong = "is given more than once"
+    elif not 1 <= len(keys[0]) <= 256 or not keys[0].isascii() or not keys[0].isprintable():
+        wrong = "must be 1 to 256 printable ASCII characters"
+    else:
+        return keys[0]
+    details = [{"path": "Idempotency-Key", "message": wrong}]
+    raise ApiError(400, "INVALID_REQUEST", f"the request is not valid: Idempotency-Key {wrong}", details)
 
 
 async def _read_body(request: web.Request) -> bytes:
     # Not `request.read()`: its limit is that of the application this one may be mounted in.
     limit = request.app[RUNTIME].settings.server.max_body_bytes
+    content = request.content
+    if content.is_eof() and content.exception() is None:
+        # Most bodies come with the head of their request, and need no clock.
+        whole = content.read_nowait()
+        if len(whole) > limit:
+            raise _too_large(limit)
+        return whole
     body = bytearray()
-    async for piece in request.content.iter_any():
-        body += piece
-        if len(body) > limit:
-            raise ApiError(413, "PAYLOAD_TOO_LARGE", f"the body is larger than {limit} bytes")
+    async with asyncio.timeout(BODY_SECONDS):
+        async for piece in content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise _too_large(limit)
     return bytes(body)
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "PAYLOAD_TOO_LARGE", f"the body is larger than {limit} bytes")
 
 
 def _check_media_type(request: web.Request) -> None:
     declared = request.headers.get("Content-Type")
-    if declared is not None:
+    if declared is not None and declared != "application/json":
         media_type = request.content_type
         if media_type != "application/json" and not (
             media_type.startswith("application/") and media_type.endswith("+json")
@@ -168,7 +160,7 @@ def _all_offences(data: object) -> list[dict[str, str]]:
     content: object = message.get("content", "")
     if not isinstance(content, str):
         count = len(cast("list[object]", content)) if isinstance(content, list) else 0
-        checker = _MANY_BLOCKS if count > _MAX_DETAILS else _BLOCKS
+        checker = MANY_BLOCKS if count > _MAX_DETAILS else BLOCKS
         offences += _offences(checker, message.get("content"), ("message", "content"))
     return offences
 

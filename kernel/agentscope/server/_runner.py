@@ -1,41 +1,83 @@
-"""Running the application as a process of its own: a port, signals, and an orderly end."""
+"""Running the application as a process of its own: signals, and an orderly end."""
 
 import asyncio
-import errno
 import logging
-import signal
 import socket
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
-from aiohttp.web_protocol import RequestHandler
 
-from agentscope.errors import UserError
-from agentscope.message import new_id
 from agentscope.runtime import Runtime
 from agentscope.server._app import create_app
-from agentscope.server._errors import ApiError
+from agentscope.server._connections import Server
+from agentscope.server._keys import RUNTIME
+from agentscope.server._protocol import worded
+from agentscope.server._signals import interrupting, stop_signals
+from agentscope.server._sockets import address_of, refuse_connections, until_empty
+from agentscope.server._worker import Worker
 
 _log = logging.getLogger("agentscope.server")
 
 _CONNECTION_SECONDS = 5.0
 """After the drain: how long a slow client may take to read the end of its answer."""
 
+_CANCEL_SECONDS = 0.1
+
+_BACKLOG = 1024
+"""How many connections may wait to be accepted. A burst past it is made to try again a second later."""
+
+_BLOCKED_SECONDS = 12.0
+"""How long something that closes may block the event loop; what only waits is stopped before."""
+
+_OTHERS_SECONDS = 15.0
+"""How much longer than ``server.shutdown_timeout`` a worker waits for the drain of the others."""
+
 
 class ServerRunner(web.AppRunner):
-    """An ``AppRunner`` that cancels the handler of a client that left, and words broken HTTP as the API does."""
+    """An ``AppRunner`` for production, to be used in its place.
+
+    It cancels the handler of a client that left, and words broken HTTP as the API does. ``cleanup`` lets what runs
+    finish first, within ``server.shutdown_timeout``; meanwhile connections are accepted, and told that the server
+    isn't ready.
+    """
 
     def __init__(self, app: web.Application) -> None:
-        super().__init__(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CONNECTION_SECONDS)
+        # A handler that still runs when `cleanup` has waited for its connection is cancelled almost at once.
+        super().__init__(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CANCEL_SECONDS)
+        self._drained = False
+
+    async def drain(self) -> None:
+        """Take no new invocation, and let those that run finish; once."""
+        if self._drained:
+            return
+        self._drained = True
+        if isinstance(self.server, Server):
+            self.server.expect_end()
+        await self.app.shutdown()
+
+    async def shutdown(self) -> None:
+        """Run the application's ``on_shutdown``, which drains the runtime, unless ``drain`` did."""
+        await self.drain()
+
+    async def cleanup(self) -> None:
+        """Drain, end every connection when its last answer is given, and close everything."""
+        if isinstance(self.server, Server):
+            await self.drain()
+            for site in self.sites:
+                await site.stop()
+            await self.server.end(_CONNECTION_SECONDS)
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return _Server(
-            server.request_handler,
+        runtime = self.app.get(RUNTIME)
+        return Server(
+            worded(server.request_handler),
+            limit=sys.maxsize if runtime is None else runtime.settings.server.max_connections,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
             # What AppRunner was given for its protocols: there is no other way to give them a protocol of ours.
@@ -43,119 +85,61 @@ class ServerRunner(web.AppRunner):
         )
 
 
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+async def serve(
+    runtime: Runtime, sock: socket.socket, on_ready: Callable[[str], None], *, worker: Worker | None = None
+) -> None:
+    """Serve a runtime on a bound socket until SIGTERM or SIGINT, then drain and stop in order.
 
+    ``on_ready`` is called with the address once requests are answered. A second signal cancels what still runs, a
+    third ends the process. With ``worker`` the socket is shared with other processes. The socket is closed at the
+    end. For the main thread alone.
 
-class _Protocol(RequestHandler):
-    __slots__ = ()
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a failure; what a client sent wrong is no failure, and no client may fill the log with tracebacks."""
-        error = kw.get("exc_info")
-        if isinstance(error, HttpProcessingError | PayloadEncodingError | web.RequestPayloadError):
-            _log.info("broken HTTP from a client: %s", type(error).__name__)
-        else:
-            super().log_exception(*args, **kw)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what isn't HTTP, which no middleware sees."""
-        if request.writer.output_size > 0:
-            return super().handle_error(request, status, exc, message)
-        request_id = new_id()
-        if status >= 500:
-            _log.error("the server failed, request %s", request_id, exc_info=exc)
-            error = ApiError(status, "APP_ERROR", "the server failed; its log has the details")
-        else:
-            _log.info("broken HTTP from a client: %s, request %s", type(exc).__name__, request_id)
-            error = ApiError(status, "INVALID_REQUEST", "the request is not valid HTTP")
-        error.closes = True
-        return error.response(request_id)
-
-
-async def serve(runtime: Runtime, on_ready: Callable[[str], None]) -> None:
-    """Serve a runtime until SIGTERM or SIGINT, then drain and stop in order.
-
-    ``on_ready`` is called with the address once requests are answered. A second signal ends the drain at once.
-    Raises ``UserError`` when the port can't be had or the project can't start.
+    Raises ``UserError`` when the project can't start, and what did not close.
     """
     settings = runtime.settings.server
-    stop = asyncio.Event()
-    with listening_socket(settings.host, settings.port) as sock, _signals(stop):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(sock)
+        stop = stack.enter_context(stop_signals())
+        if worker is not None:
+            await stack.enter_async_context(worker.connected(stop))
         runner = ServerRunner(create_app(runtime))
         try:
-            if not await _unless(stop, runner.setup()):
+            if not await _unless(stop.asked, runner.setup()):
                 return
-            await web.SockSite(runner, sock).start()
-            _warn_if_open(settings.host)
-            on_ready(_address(sock))
-            await stop.wait()
-            stop.clear()
+            site = web.SockSite(runner, sock, backlog=_BACKLOG)
+            await site.start()
+            if (worker is None or worker.index == 0) and runtime.container.authenticator() is None:
+                _warn_if_open(settings.host)
+            on_ready(address_of(sock))
+            await stop.asked.wait()
             _log.info("stopping; what still runs has %g seconds to finish", settings.shutdown_timeout)
-            if not await _unless(stop, runtime.drain(settings.shutdown_timeout)):
+            if worker is not None:
+                await stack.enter_async_context(_leaving(site, worker))
+            if not await _unless(stop.hurried, runner.drain()):
                 await runtime.drain()
+            if worker is None or await worker.may_leave(settings.shutdown_timeout + _OTHERS_SECONDS):
+                refuse_connections(sock)
+                await until_empty(sock)
         finally:
-            await runner.cleanup()
+            with interrupting(_BLOCKED_SECONDS):
+                await runner.cleanup()
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, so that a port in use is known before anything is opened.
+@asynccontextmanager
+async def _leaving(site: web.BaseSite, worker: Worker) -> AsyncGenerator[None]:
+    """Take no new connection from when others do."""
+    worker.tell("stopping")
 
-    Raises ``UserError`` when it can't be bound.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
-        raise UserError(f"server.host {host[:100]!r} is no address of this machine: {reason}") from error
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise UserError(_why_not_bound(host, port, error)) from error
-    return sock
+    async def leave() -> None:
+        await worker.others_serve.wait()
+        await site.stop()
 
-
-def _why_not_bound(host: str, port: int, error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return f"port {port} needs privileges that this process does not have: choose one above 1023 with --port"
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: stop what uses it, or choose another with --port"
-    return f"can't listen on {host} port {port}: {error.strerror}"
-
-
-@contextmanager
-def _signals(stop: asyncio.Event) -> Generator[None, None, None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def release() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    def ask_to_stop() -> None:
-        if stop.is_set():
-            # What the last signal asked for hangs: the next one ends the process as if nobody listened.
-            release()
-        stop.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, ask_to_stop)
+    leaving = asyncio.create_task(leave())
     try:
         yield
     finally:
-        release()
+        leaving.cancel()
+        await asyncio.wait([leaving])
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
@@ -175,11 +159,6 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> boo
     return finished
 
 
-def _address(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _warn_if_open(host: str) -> None:
     try:
         loopback = ip_address(host).is_loopback
@@ -188,6 +167,6 @@ def _warn_if_open(host: str) -> None:
     if not loopback:
         _log.warning(
             "listening on %s without authentication: anyone who reaches this port can use the app; "
-            "bind to 127.0.0.1 or put an authenticating proxy in front",
+            "bind to 127.0.0.1, set server.auth, or put an authenticating proxy in front",
             host or "every address",
         )

@@ -1,7 +1,6 @@
 """``/sessions``: what is stored of each session, its conversation, and ending what it has or does."""
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -14,8 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 from agentscope.errors import RuntimeNotReadyError
 from agentscope.runtime import Runtime
 from agentscope.server._errors import ApiError
-from agentscope.server._keys import REQUEST_ID, RUNTIME
-from agentscope.server._request import SessionId
+from agentscope.server._keys import CLAIMS, REQUEST_ID, RUNTIME
+from agentscope.server._schemas import (
+    LONGEST_SESSION_CURSOR,
+    MESSAGE_CURSOR_PATTERN,
+    MESSAGE_PAGES,
+    SESSION_CURSOR_PATTERN,
+    SESSION_PAGES,
+    PageLimits,
+    SessionId,
+)
 from agentscope.session import ConversationMovedError, Place, SessionRepository, SessionSummary, read_conversation
 
 _T = TypeVar("_T")
@@ -25,7 +32,8 @@ PAGE_BYTES: Final = 8 * 1024 * 1024
 
 _LARGEST_FENCE: Final = 2**63 - 1
 _SESSION_ID: TypeAdapter[str] = TypeAdapter(SessionId)
-_PLACE = TypeAdapter(Place)
+_SESSION_CURSOR = re.compile(SESSION_CURSOR_PATTERN)
+_MESSAGE_CURSOR = re.compile(MESSAGE_CURSOR_PATTERN)
 _BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _MAX_DETAILS = 20
@@ -34,9 +42,9 @@ _MAX_TEXT = 200
 
 async def list_sessions(request: web.Request) -> web.Response:
     """A page of the sessions, in the order of their ids."""
-    limit, after = _paging(request, _id_of, most=1000, usual=100)
-    found = await _repository(request).list_sessions(after, limit + 1)
-    cursor = _encoded(found[limit - 1].session_id.encode()) if len(found) > limit else None
+    limit, after = _paging(request, _id_of, SESSION_PAGES)
+    found = await _repository(request).list_sessions(after, limit + 1, owner=owner_of(request))
+    cursor = _cursor_of(found[limit - 1].session_id) if len(found) > limit else None
     sessions = [_described(summary) for summary in found[:limit]]
     return _answer(request, 200, {"sessions": sessions, "next_cursor": cursor})
 
@@ -45,9 +53,10 @@ async def show_session(request: web.Request) -> web.Response:
     """One session, with the names of its modules."""
     session_id = _session_id(request)
     _refuse_parameters(request)
+    owner = owner_of(request)
     # No save is newer than that: of the modules only the names are read.
     stored = await _repository(request).load(session_id, since=_LARGEST_FENCE)
-    if stored is None:
+    if stored is None or (owner is not None and stored.summary.owner != owner):
         raise _no_session(session_id)
     return _answer(request, 200, {**_described(stored.summary), "modules": sorted(stored.modules)})
 
@@ -55,16 +64,22 @@ async def show_session(request: web.Request) -> web.Response:
 async def show_messages(request: web.Request) -> web.Response:
     """A page of the conversation that a session's memories hold."""
     session_id = _session_id(request)
-    limit, after = _paging(request, _place_of, most=10_000, usual=1000)
+    limit, after = _paging(request, _place_of, MESSAGE_PAGES)
     try:
         page = await read_conversation(
-            _repository(request), session_id, after=after, limit=limit, max_bytes=PAGE_BYTES
+            _repository(request),
+            session_id,
+            owner=owner_of(request),
+            after=after,
+            limit=limit,
+            max_bytes=PAGE_BYTES,
         )
     except ConversationMovedError as error:
-        raise _invalid({"cursor": "the conversation was rewritten since: begin again without one"}) from error
+        message = "the conversation was rewritten since: begin again without a cursor"
+        raise ApiError(404, "NOT_FOUND", message, [{"path": "cursor", "message": message}]) from error
     if page is None:
         raise _no_session(session_id)
-    cursor = None if page.next is None else _encoded(orjson.dumps(tuple(page.next)))
+    cursor = None if page.next is None else _cursor_to(page.next)
     messages = [msg.to_dict() for msg in page.messages]
     return _answer(request, 200, {"messages": messages, "next_cursor": cursor})
 
@@ -73,18 +88,23 @@ async def delete_session(request: web.Request) -> web.Response:
     """Delete a session, once no invocation of it runs."""
     session_id = _session_id(request)
     _refuse_parameters(request)
-    if not await _runtime(request).delete_session(session_id):
+    if not await _runtime(request).delete_session(session_id, owner=owner_of(request)):
         raise _no_session(session_id)
     return _answer(request, 204)
 
 
 async def cancel_session(request: web.Request) -> web.Response:
-    """Cancel the invocation of a session that runs in this process."""
+    """Cancel the invocation of a session, in whatever process it runs."""
     session_id = _session_id(request)
     _refuse_parameters(request)
-    if not _runtime(request).cancel_session(session_id):
-        raise ApiError(404, "NOT_FOUND", f"no invocation of session {session_id!r} is running here")
+    if not await _runtime(request).cancel_session(session_id, owner=owner_of(request)):
+        raise ApiError(404, "NOT_FOUND", f"no invocation of session {session_id!r} is running")
     return _answer(request, 202, {"session_id": session_id})
+
+
+def owner_of(request: web.Request) -> str | None:
+    """Whose sessions the caller may use; None for all."""
+    return request.app[RUNTIME].owner_of(request.get(CLAIMS))
 
 
 def _runtime(request: web.Request) -> Runtime:
@@ -123,18 +143,14 @@ def _is_session_id(text: str) -> bool:
     return True
 
 
-def _paging(
-    request: web.Request, read_cursor: Callable[[bytes], _T], *, most: int, usual: int
-) -> tuple[int, _T | None]:
+def _paging(request: web.Request, read_cursor: Callable[[str], _T | None], pages: PageLimits) -> tuple[int, _T | None]:
     """The ``limit`` and the ``cursor`` of a request."""
     wrong = _unwanted(request, "limit", "cursor")
-    limit, cursor = request.query.get("limit", str(usual)), request.query.get("cursor")
-    if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= most:
-        wrong.setdefault("limit", f"must be a number from 1 to {most}")
-    after: _T | None = None
-    try:
-        after = None if cursor is None else read_cursor(_decoded(cursor))
-    except ValueError:
+    limit, cursor = request.query.get("limit", str(pages.usual)), request.query.get("cursor")
+    if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= pages.most:
+        wrong.setdefault("limit", f"must be a number from 1 to {pages.most}")
+    after = None if cursor is None else read_cursor(cursor)
+    if cursor is not None and after is None:
         wrong.setdefault("cursor", "must be the next_cursor of the page before")
     if wrong:
         raise _invalid(wrong)
@@ -153,31 +169,34 @@ def _unwanted(request: web.Request, *known: str) -> dict[str, str]:
     return wrong | {name: "is given more than once" for name in known if len(query.getall(name, ())) > 1}
 
 
-def _id_of(cursor: bytes) -> str:
-    """The session id that a page begins after."""
-    session_id = cursor.decode()
-    if not session_id or "\x00" in session_id:
-        raise ValueError("no store has such an id, and Postgres refuses to look for it")
-    return session_id
+def _cursor_of(session_id: str) -> str:
+    return session_id.encode().hex()
 
 
-def _place_of(cursor: bytes) -> Place:
-    """The place that a page of a conversation begins after."""
-    place = _PLACE.validate_json(cursor, strict=True)
-    if not 1 <= place.position < 2**31:
-        raise ValueError("no list is so long, and no store takes every number")
-    return place
+def _id_of(cursor: str) -> str | None:
+    """The session id that a page begins after; None for what is no cursor.
+
+    Whatever has a cursor's form is a place in the order of the ids: what the document promises is kept.
+    """
+    if len(cursor) > LONGEST_SESSION_CURSOR or not _SESSION_CURSOR.fullmatch(cursor):
+        return None
+    return _text(cursor)
 
 
-def _encoded(cursor: bytes) -> str:
-    return urlsafe_b64encode(cursor).decode()
+def _cursor_to(place: Place) -> str:
+    return f"{place.module.encode().hex()}.{place.pointer.encode().hex()}.{place.position}.{place.digest}"
 
 
-def _decoded(cursor: str) -> bytes:
-    decoded = urlsafe_b64decode(cursor)
-    if _encoded(decoded) != cursor:
-        raise ValueError("no cursor of ours")
-    return decoded
+def _place_of(cursor: str) -> Place | None:
+    """The place that a page of a conversation begins after; None for what is no cursor."""
+    if not _MESSAGE_CURSOR.fullmatch(cursor):
+        return None
+    module, pointer, position, digest = cursor.split(".")
+    return Place(_text(module), _text(pointer), int(position), digest)
+
+
+def _text(encoded: str) -> str:
+    return bytes.fromhex(encoded).decode("utf-8", "replace")
 
 
 def _described(summary: SessionSummary) -> dict[str, Any]:

@@ -17,6 +17,7 @@ _UNUSED: Final[Mapping[str, str | None]] = MappingProxyType(
     }
 )
 
+
 def unused_keys(loaded: LoadedSettings) -> list[str]:
     """The keys that are set to something else than their default and do nothing yet, for a warning at start."""
     default = Settings()

@@ -1,0 +1,43 @@
+"""The telemetry that the settings ask for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agentscope.runtime._adapters import TELEMETRY, find_adapter
+from agentscope.runtime._resources import Resources
+from agentscope.runtime.settings import Settings
+from agentscope.telemetry import Exposition, Levels, Telemetry, together
+
+
+class Opened(NamedTuple):
+    """What was opened. ``exposition`` is None without metrics."""
+
+    telemetry: Telemetry
+    exposition: Exposition | None
+
+
+class TelemetryAdapters:
+    """The adapters that a runtime needs, imported: of what the settings don't ask for nothing is.
+
+    ``levels`` gives what there is in the runtime at a moment. Raises ``UserError`` for an adapter that is not there.
+    """
+
+    def __init__(self, settings: Settings, project: Path, levels: Callable[[], Levels]) -> None:
+        self._arguments = (settings, project, levels)
+        wanted: dict[str, str] = {}
+        if settings.tracing.endpoint is not None:
+            wanted["opentelemetry"] = "tracing.endpoint"
+        if settings.server.metrics:
+            wanted["prometheus"] = "server.metrics"
+        self._adapters: dict[str, Callable[..., Any]] = {
+            name: find_adapter(TELEMETRY, name, key, *self._arguments) for name, key in wanted.items()
+        }
+
+    async def open(self, resources: Resources) -> Opened:
+        """Open them; they close with the resources."""
+        parts: list[Telemetry] = []
+        for name, adapter in self._adapters.items():
+            parts.append(await resources.enter(name, adapter(*self._arguments)))
+        exposition = next((part for part in parts if isinstance(part, Exposition)), None)
+        return Opened(together(parts), exposition)

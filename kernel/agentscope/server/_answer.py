@@ -1,0 +1,96 @@
+"""What an invocation answers: its lines and its trailer, kept while they are read when they are to be read again."""
+
+from typing import Any, Final
+
+import orjson
+
+from agentscope.runtime import Invocation
+from agentscope.server._errors import ApiError, app_failure
+from agentscope.session import Recorder, Recording
+
+_BEFORE_ANYTHING: Final = frozenset({"SESSION_BUSY", "OVERLOADED", "NOT_FOUND"})
+"""Codes that say, when nothing came before them, that the invocation has done nothing: it may be tried again."""
+
+
+class Answer:
+    """The answer of a running invocation, for its one reader.
+
+    ``recording`` takes what is read, None when nothing is kept.
+    """
+
+    def __init__(self, invocation: Invocation[bytes], recording: Recording | None = None) -> None:
+        self.invocation = invocation
+        self.taken = 0
+        """How many lines were read."""
+        self._recording = recording
+        self._failure: ApiError | None = None
+        self._trailer: bytes | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether no line comes any more but those that ``take`` gives at once."""
+        return self.invocation.pump.closed
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether its lines can be asked for again, by their number."""
+        return self._recording is not None
+
+    async def take(self, patience: float | None = None) -> list[bytes]:
+        """The lines that wait, as ``Pump.take`` gives them."""
+        lines = await self.invocation.pump.take(patience)
+        self.taken += len(lines)
+        if lines and self._recording is not None:
+            await self._recording.add([line.decode() for line in lines])
+        return lines
+
+    @property
+    def failure(self) -> ApiError | None:
+        """What its client is told when the invocation failed; None while it runs and when all went well."""
+        error = self.invocation.error
+        if self._failure is None and error is not None:
+            debug = self.invocation.runtime.settings.server.debug
+            self._failure = app_failure(error, self.invocation.request_id, debug=debug)
+        return self._failure
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the trailer says of an invocation that went well."""
+        usage = self.invocation.usage
+        return {"done": True, "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}}
+
+    @property
+    def trailer(self) -> bytes:
+        """The last line. Ask for it once the answer is closed."""
+        if self._trailer is None:
+            failure = self.failure
+            if failure is None:
+                trailer: dict[str, Any] = {"metadata": self.metadata}
+            else:
+                trailer = failed_trailer(failure, self.invocation.request_id)
+            self._trailer = orjson.dumps(trailer)
+            if self._recording is not None:
+                self._recording.end(self._trailer.decode())
+        return self._trailer
+
+    async def finish(self, recorder: Recorder | None = None) -> None:
+        """Read what nobody reads, to the end, so that it is kept."""
+        while not self.closed:
+            await self.take()
+        await self.take()
+        if self._recording is None:
+            return
+        if recorder is not None and not self.taken and self.failure and self.failure.code in _BEFORE_ANYTHING:
+            await recorder.discard(self._recording)
+        else:
+            _ = self.trailer
+
+    async def aclose(self, recorder: Recorder | None = None) -> None:
+        """Cancel the invocation if it still runs; return when its session is free."""
+        await self.invocation.aclose()
+        await self.finish(recorder)
+
+
+def failed_trailer(failure: ApiError, request_id: str) -> dict[str, Any]:
+    """The trailer of an invocation that failed."""
+    return {"error": failure.body(request_id), "metadata": {"done": True, "error": True}}

@@ -1,0 +1,39 @@
+"""What an application does for its runtime: start it, let it finish, stop it."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from agentscope.runtime import Runtime
+from agentscope.server._protocol import Protocol
+
+
+class Lifetime:
+    """The callbacks of an application. A runtime that somebody else has started is theirs to stop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._owns = False
+
+    async def run(self, _: web.Application) -> AsyncIterator[None]:
+        """The runtime, from the start of the application to its end."""
+        if self._runtime.is_initialized:
+            yield
+            return
+        async with self._runtime:
+            self._owns = True
+            yield
+
+    async def drain(self, _: web.Application) -> None:
+        """Let what runs finish within ``server.shutdown_timeout``."""
+        if self._owns:
+            await self._runtime.drain(self._runtime.settings.server.shutdown_timeout)
+
+    async def end_connection(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Once the runtime takes nothing new, say so with the last answer on each connection."""
+        if self._runtime.state != "running":
+            protocol = request.protocol
+            if not isinstance(protocol, Protocol) or not protocol.has_more:
+                response.force_close()
+                # aiohttp has written its own header by now.
+                response.headers["Connection"] = "close"

@@ -1,0 +1,80 @@
+"""The signals that stop a process, also when its event loop is blocked."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """That the process is to stop: ``asked`` to finish what runs, ``hurried`` to cancel it.
+
+    The third time the process ends as if nobody listened.
+    """
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._count = 0
+
+    def ask(self) -> None:
+        """Ask the process to stop, once more if it was asked before."""
+        (self.hurried if self.asked.is_set() else self.asked).set()
+
+    def hurry(self) -> None:
+        """Ask it to stop without waiting for what runs."""
+        self.asked.set()
+        self.hurried.set()
+
+    def receive(self, number: int, _: FrameType | None) -> None:
+        """Handle a signal. Python calls this in the main thread, whatever blocks there."""
+        self._count += 1
+        if self._count > 2:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._loop.call_soon_threadsafe(self.ask)
+
+
+@contextmanager
+def stop_signals() -> Generator[Stop, None, None]:
+    """SIGINT and SIGTERM as a ``Stop``. For the main thread alone."""
+    stop = Stop()
+    # Not the loop's own handlers: they run in the loop, and what blocks that could never be stopped.
+    previous = {number: signal.signal(number, stop.receive) for number in _NUMBERS}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interrupting(seconds: float) -> Generator[None, None, None]:
+    """Raise ``TimeoutError`` inside whatever blocks the event loop for ``seconds``. For the main thread alone."""
+    loop = asyncio.get_running_loop()
+    beat: asyncio.TimerHandle | None = None
+
+    def interrupt(*_: object) -> None:
+        # Where no task runs, the process stood still, not the loop.
+        if asyncio.current_task(loop) is not None:
+            raise TimeoutError(f"blocked the event loop for {seconds:g} seconds")
+
+    def rewind() -> None:
+        nonlocal beat
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        beat = loop.call_later(seconds / 4, rewind)
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        rewind()
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if beat is not None:
+            beat.cancel()
+        signal.signal(signal.SIGALRM, previous)

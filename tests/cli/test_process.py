@@ -1,0 +1,94 @@
+"""The process of a command ends even when something in it does not."""
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from processes import environment
+
+PROGRAM = """
+import asyncio, threading
+from agentscope_cli import _process
+
+_process._TASK_SECONDS = _process._THREAD_SECONDS = 0.2
+
+async def main():
+    {what}
+
+_process.run_process(main())
+print("said all the same")
+"""
+
+STUBBORN_TASK = """
+    async def stays():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+    globals()["kept"] = asyncio.create_task(stays(), name="the stubborn one")
+    await asyncio.sleep(0)
+"""
+BUSY_THREAD = """
+    threading.Thread(target=threading.Event().wait, name="the busy one").start()
+"""
+TOOL_THREAD = """
+    globals()["kept"] = asyncio.create_task(asyncio.to_thread(threading.Event().wait))
+    await asyncio.sleep(0)
+"""
+
+
+def run(what: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(what=what)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env=environment(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "named"),
+    [
+        ("await asyncio.sleep(0)", 0, ""),
+        (STUBBORN_TASK, 0, "the stubborn one"),
+        (BUSY_THREAD, 1, "the busy one"),
+        (TOOL_THREAD, 1, "asyncio_0"),
+    ],
+    ids=["nothing", "a task", "a thread", "a tool's thread"],
+)
+def test_what_goes_on_is_named_and_left_behind(what: str, status: int, named: str) -> None:
+    done = run(what)
+    assert (done.returncode, done.stdout) == (status, "said all the same\n"), done.stderr
+    assert named in done.stderr
+
+
+def test_a_third_signal_ends_a_process_whose_event_loop_is_blocked() -> None:
+    done = run("""
+    import os, signal
+    from agentscope.server._signals import stop_signals
+
+    with stop_signals():
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            pass
+    """)
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_a_process_may_open_as_many_files_as_it_is_allowed() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    program = (
+        "import resource; from agentscope_cli._process import allow_many_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard})); allow_many_files()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    soft, still_hard = map(int, done.stdout.split())
+    assert soft == (still_hard if hard != resource.RLIM_INFINITY else 1_048_576)
