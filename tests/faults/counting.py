@@ -13,8 +13,8 @@ _PAUSE_SECONDS = 0.005
 class App(AgentApp):
     """What a turn does besides is in the request's metadata.
 
-    With ``says`` it says so many numbers, a few milliseconds apart, with ``speaks`` something before it saves, with ``work`` it takes that many seconds, and with ``gate`` it
-    waits until the server at that port closes the connection.
+    With ``says`` it says so many numbers, a few milliseconds apart, with ``speaks`` something before it saves. With
+    ``work`` it takes that many seconds, with ``gate`` it waits until the server at that port closes the connection.
     """
 
     async def on_startup(self) -> None:

@@ -150,12 +150,15 @@ async def test_a_stream_whose_chunks_break_off_is_a_connection_error(vendor: Ven
         client_left.set()
         writer.close()
 
+    async def listen(base_url: str) -> None:
+        async for chunk in vendor.model(base_url=base_url).stream(HELLO):
+            assert chunk.text == "Hi"
+            heard.set()
+
     async with asyncio.timeout(PATIENCE), await asyncio.start_server(answer, "127.0.0.1") as server:
         host, port = server.sockets[0].getsockname()
         with pytest.raises(ModelConnectionError, match="'main'"):
-            async for chunk in vendor.model(base_url=f"http://{host}:{port}").stream(HELLO):
-                assert chunk.text == "Hi"
-                heard.set()
+            await listen(f"http://{host}:{port}")
         await client_left.wait()
 
 

@@ -131,7 +131,7 @@ def test_a_folder_named_dotenv_is_none_of_ours(project: Project) -> None:
     [
         pytest.param("server.port=9000", {"server": {"port": 9000}}, id="number"),
         pytest.param("server.host=0.0.0.0", {"server": {"host": "0.0.0.0"}}, id="text"),
-        pytest.param("server.cors_origins=['*', 'http://b']", {"server": {"cors_origins": ("*", "http://b")}}, id="list"),
+        pytest.param("server.cors_origins=['*']", {"server": {"cors_origins": ("*",)}}, id="list"),
         pytest.param("session={backend: a=b}", {"session": {"backend": "a=b"}}, id="mapping"),
         pytest.param(" server.debug = yes", {"server": {"debug": True}}, id="spaces"),
     ],
