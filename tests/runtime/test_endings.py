@@ -16,7 +16,7 @@ from agentscope.errors import (
 )
 from agentscope.message import Msg
 from agentscope.model import ChatChunk, ChatModelBase
-from agentscope.runtime import AgentApp, Runtime, SessionContext, _belongings, _invocation, _runtime, runtime
+from agentscope.runtime import AgentApp, Runtime, SessionContext, _belongings, _invocation, _running, runtime
 from serving import Echo, settings
 
 
@@ -34,7 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits that a test can wait for."""
     monkeypatch.setattr(_invocation, "CLOSE_SECONDS", 0.05)
     monkeypatch.setattr(_belongings, "CLOSE_SECONDS", 0.05)
-    monkeypatch.setattr(_runtime, "_CANCELLED_SECONDS", 0.05)
+    monkeypatch.setattr(_running, "_CANCELLED_SECONDS", 0.05)
 
 
 async def test_a_clean_up_is_not_cut_short_by_further_cancellations() -> None:

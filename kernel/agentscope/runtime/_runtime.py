@@ -1,18 +1,15 @@
 """``Runtime``: a project, its container and its running invocations, as one ordinary object."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from agentscope.errors import (
     RuntimeNotReadyError,
     SessionBusyError,
-    SessionStoreError,
     UnknownNameError,
 )
 from agentscope.message import Msg, new_id
@@ -22,10 +19,12 @@ from agentscope.runtime._admission import Admission
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._container import check_port, replace
 from agentscope.runtime._current import delist, enlist, find_invocation
+from agentscope.runtime._dependencies import DependencyState, check
 from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._lifecycle import Lifecycle
 from agentscope.runtime._models import ModelSlots
 from agentscope.runtime._ownership import Ownership
+from agentscope.runtime._running import RunningInvocations
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._tools import toolkit_handle
 from agentscope.runtime._watch import Watch, is_watched, watching
@@ -34,25 +33,15 @@ from agentscope.session import (
     Caller,
     Leases,
     SessionStore,
-    StopReason,
     StopRequest,
     StopRequests,
     TaskUses,
-    Turn,
     check_session_id,
-    stopped_by,
 )
 from agentscope.telemetry import Exposition, Levels, Telemetry, current_observer, outgoing_headers
 from agentscope.tool import ToolServer
 
-_log = logging.getLogger("agentscope.runtime")
 _T = TypeVar("_T")
-
-DependencyState = Literal["up", "down", "down, not required"]
-"""How something is that the runtime depends on. It goes on without what is not required."""
-
-_CANCELLED_SECONDS = 10.0
-"""How long a stop waits for invocations that it has cancelled."""
 
 
 class Runtime:
@@ -76,8 +65,7 @@ class Runtime:
         self._task_uses = TaskUses()
         self._admission = Admission(settings)
         self._ownership = Ownership(settings.session.owner_claim, self.scopes, self.container.session_repository)
-        self._running: dict[asyncio.Task[None], Invocation[Any]] = {}
-        self._left_behind: set[asyncio.Task[None]] = set()
+        self._running = RunningInvocations(self._admission, self.container.stop_requests)
 
     @classmethod
     def from_project(
@@ -143,17 +131,7 @@ class Runtime:
         if not self.is_initialized:
             return
         self.state = "draining"
-        # What an earlier drain left behind is not waited for again.
-        if timeout > 0 and (running := self._running.keys() - self._left_behind):
-            await asyncio.wait(running, timeout=timeout)
-        for invocation in self._running.values():
-            invocation.cancel()
-        if running := self._running.keys() - self._left_behind:
-            _, late = await asyncio.wait(running, timeout=_CANCELLED_SECONDS)
-            self._left_behind |= late
-            for task in late:
-                request_id = self._running[task].request_id
-                _log.error("goes on after its cancellation and is left behind: request %s", request_id)
+        await self._running.drain(timeout)
 
     async def shutdown(self) -> None:
         """Cancel what still runs, run ``on_shutdown``, and close everything in reverse order.
@@ -262,11 +240,7 @@ class Runtime:
         except BaseException:
             self._admission.leave(turn, nested=nested)
             raise
-        turn.stops_by(invocation.cancel)
-        self._stop_requests.begin()
-        # A callback, because a task that is cancelled before its first step runs no line of its own.
-        self._running[task] = invocation
-        task.add_done_callback(partial(self._finish, turn, nested))
+        self._running.add(invocation, task, turn, nested=nested)
         return invocation
 
     def invoke(
@@ -302,9 +276,10 @@ class Runtime:
         second. Raises ``SessionStoreError`` when the store fails.
         """
         self._require_initialized()
-        if self._cancel_here(session_id, "cancelled", owner):
+        if self._running.cancel(session_id, "cancelled", owner):
             return True
-        return await self._stop_requests.cancel(session_id, owner)
+        stop_requests: StopRequests = self.container.stop_requests()
+        return await stop_requests.cancel(session_id, owner)
 
     async def delete_session(self, session_id: str, *, owner: str | None = None) -> bool:
         """Delete a session, between its invocations: what is stored of it, and what this process has of it.
@@ -357,24 +332,7 @@ class Runtime:
 
     async def check_dependencies(self) -> dict[str, DependencyState]:
         """How each thing that the runtime depends on is, by name."""
-        states: dict[str, DependencyState] = {"database": "up" if await self._database_answers() else "down"}
-        for name, server in self.servers.items():
-            states[f"mcp_servers.{name}"] = (
-                "up" if server.is_connected else "down" if server.required else "down, not required"
-            )
-        return states
-
-    async def _database_answers(self) -> bool:
-        try:
-            async with asyncio.timeout(2.0):
-                await self.container.session_repository().ping()
-        except (SessionStoreError, TimeoutError) as error:
-            _log.warning("the session store does not answer: %s", error or "no answer within 2 seconds")
-            return False
-        except Exception:
-            _log.exception("the session store does not answer")
-            return False
-        return True
+        return await check(self.container.session_repository(), self.servers)
 
     @contextmanager
     def _as_current(self) -> Generator[None, None, None]:
@@ -402,32 +360,12 @@ class Runtime:
         if self.state != "running" and not (nested and self.state == "draining"):
             raise RuntimeNotReadyError(f"the runtime is {self.state}: it takes invocations while it is running")
 
-    @property
-    def _stop_requests(self) -> StopRequests:
-        return self.container.stop_requests()
-
     def _stop_here(self, request: StopRequest) -> bool:
-        """Do what another process asks for."""
-        if request.reason == "replaced" and not any(
-            invocation.session_id == request.session_id and invocation.has_lease
-            for invocation in self._running.values()
-        ):
-            # One that waits for its lease is as new as the one that asks: who has it has to end.
-            return False
-        return self._cancel_here(request.session_id, request.reason, request.owner)
-
-    def _cancel_here(self, session_id: str, reason: StopReason, owner: str | None) -> bool:
-        return self._admission.stop(session_id, stopped_by(reason), owner)
+        return self._running.stop(request)
 
     def _require_initialized(self) -> None:
         if not self.is_initialized:
             raise RuntimeNotReadyError(f"the runtime is {self.state}: it has no sessions")
-
-    def _finish(self, turn: Turn, nested: bool, task: asyncio.Task[None]) -> None:
-        self._running.pop(task)
-        if not self._running:
-            self._stop_requests.rest()
-        self._admission.leave(turn, nested=nested)
 
     def _session_caller(self) -> Caller:
         invocation = find_invocation()
