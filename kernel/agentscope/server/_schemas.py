@@ -125,4 +125,9 @@ class InvokeBody(BaseModel):
 
     session_id: SessionId = Field(description="the conversation that the message belongs to; no control characters")
     message: MessageBody = Field(description="what the app is told")
-    metadata: dict[str, Any] = Field({}, description="reaches the app as `ctx.metadata`")
+    # Made anew each time: a default pydantic would copy, deeply, for each request.
+    metadata: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description="reaches the app as `ctx.metadata`",
+        json_schema_extra={"default": {}},
+    )
