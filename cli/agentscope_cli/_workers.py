@@ -53,6 +53,7 @@ class _Process:
         self.pid = process.pid
         self.ready_at: float | None = None
         self.is_drained = False
+        self.is_released = False
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -256,7 +257,9 @@ class Supervisor:
         workers = self._workers.values()
         if self._stopping.is_set() and all(worker.is_drained for worker in workers):
             for worker in workers:
-                worker.tell(b"close")
+                if not worker.is_released:
+                    worker.is_released = True
+                    worker.tell(b"close")
             # They close theirs within a moment; whoever comes then is to be refused, not to wait.
             self._sock.close()
 

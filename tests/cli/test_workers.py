@@ -7,7 +7,6 @@ import select
 import signal
 import time
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -49,10 +48,14 @@ def ask(server: Running, seconds: float = 0.0) -> Any:
 def answered(server: Running) -> int:
     """Ask until there is an answer, as 503 asks to, and return the process that gave it."""
     while True:
-        with suppress(HTTPError), ask(server) as answer:
-            first, second, trailer = (json.loads(line) for line in answer)
-            assert (second["content"], trailer["metadata"]["done"]) == ("whole", True)
-            return int(first["content"])
+        try:
+            with ask(server) as answer:
+                first, second, trailer = (json.loads(line) for line in answer)
+        except HTTPError as refusal:
+            refusal.close()
+            continue
+        assert (second["content"], trailer["metadata"]["done"]) == ("whole", True)
+        return int(first["content"])
 
 
 def pids_of(server: Running) -> list[int]:

@@ -126,7 +126,8 @@ async def test_a_slow_reader_makes_the_app_wait() -> None:
 
 
 async def test_a_client_that_reads_nothing_for_long_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentscope.server._stream.STALLED_SECONDS", 0.05)
+    monkeypatch.setattr("agentscope.server._connections.STALLED_SECONDS", 0.3)
+    monkeypatch.setattr("agentscope.server._connections._LOOK_AT_ALL_SECONDS", 0.05)
     ended = asyncio.Event()
 
     class Floods(AgentApp):

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiohttp import ClientConnectorError, ClientSession, ClientTimeout, DummyCookieJar
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+)
 
 from agentscope.errors import AuthenticatorUnavailableError, UserError
 from agentscope_adapters.auth._key_set import KeySet, KeySource, PublicKey
@@ -173,8 +181,14 @@ class FetchedKeys:
         match error:
             case TimeoutError():
                 return f"no answer within {self._timing.answer:g} seconds"
+            case ClientConnectorDNSError():
+                return "the name of its host is not known"
+            case ClientConnectorCertificateError():
+                return "its certificate is not trusted; certificates are the system's, or those of SSL_CERT_FILE"
+            case ClientConnectorSSLError():
+                return "it does not speak TLS"
             case ClientConnectorError():
-                return "the server can't be reached"
+                return (error.os_error.strerror or "the server can't be reached").lower()
             case _NoKeysError():
                 return str(error)
             case _:

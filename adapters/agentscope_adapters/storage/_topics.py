@@ -43,7 +43,7 @@ def lease_topic(session_id: str) -> Topic:
 
 def lines_topic(invocation_id: str) -> Topic:
     """An invocation has further lines."""
-    return Topic(_name("invocation", invocation_id), _SOON, Pauses(0.1, 2.0))
+    return Topic(_name("invocation", invocation_id), Pauses(0.005, 0.25), Pauses(0.1, 2.0))
 
 
 def answer_topic(request_id: str) -> Topic:

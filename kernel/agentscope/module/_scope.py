@@ -216,11 +216,10 @@ class SessionScopes:
                     module.seal()
             self._modules.clear()
 
-    def owner_of(self, session_id: str) -> str | None:
-        """Whose the state is that is kept of a session; None when there is none."""
+    def find(self, session_id: str) -> SessionScope | None:
+        """The scope of a session, None when no state of it is kept."""
         with self._lock:
-            scope = self._running.get(session_id) or self._resident.get(session_id)
-        return None if scope is None else scope.owner
+            return self._running.get(session_id) or self._resident.get(session_id)
 
     def enter(self, session_id: str, owner: str | None = None) -> SessionScope:
         """The scope of a session that an invocation begins to use, ``owner``'s if it is a new one."""

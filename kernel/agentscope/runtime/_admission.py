@@ -90,6 +90,8 @@ class Admission:
                 await self._slots.acquire()
         except TimeoutError as error:
             raise stopped[0] if stopped else OverloadedError() from error
+        finally:
+            turn.stops_by(None)
         if stopped:
             self._slots.release()
             raise stopped[0]

@@ -33,7 +33,7 @@ def _lease_patience(settings: Settings) -> float:
 
 def _replacing(
     settings: Settings, stop_requests: StopRequests
-) -> Callable[[str], AbstractAsyncContextManager[None]] | None:
+) -> Callable[[str, str | None], AbstractAsyncContextManager[None]] | None:
     """How to ask another process for a session; None where one waits for it."""
     return stop_requests.replacing if settings.session.on_conflict == "replace" else None
 

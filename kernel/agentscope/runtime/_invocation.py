@@ -70,6 +70,7 @@ class Invocation(Generic[_T]):
         self.pump: Pump[_T] = Pump(BUFFER_BYTES)
         self.usage = ChatUsage()
         self.error: BaseException | None = None
+        self.has_saved = False
         self._app = app
         self._msg = msg
         self._encode = encode if watch is None else watch.counting(encode)
@@ -295,6 +296,7 @@ class Invocation(Generic[_T]):
             if self._scope is not None:
                 self.runtime.scopes.leave(self._scope, failed=self.error is not None)
             if self._use is not None:
+                self.has_saved = self._use.has_saved
                 self._use.end()
             # Contexts outlive their invocation: no longer than the scope may its state.
             self._scope = self._use = None

@@ -1,11 +1,11 @@
 """``session.owner_claim``: which of a caller's claims owns its sessions, and that no other may use them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from agentscope.errors import ForbiddenError, SessionNotFoundError
-from agentscope.module import SessionScopes
-from agentscope.session import SessionRepository
+from agentscope.module import SessionScope, SessionScopes
+from agentscope.session import KnownSession, SessionRepository
 
 _LONGEST_OWNER = 1024
 
@@ -34,14 +34,35 @@ class Ownership:
         """Raise ``SessionNotFoundError`` when the session is there and is not the owner's; None may touch all."""
         if owner is None:
             return
-        resident = self._scopes.owner_of(session_id)
-        if resident is None:
-            stored = await self._repository().load(session_id, ())
-            if stored is None:
-                return
-            resident = stored.summary.owner
-        if resident != owner:
+        stored = await self._repository().load(session_id, ())
+        resident = self._scopes.find(session_id)
+        if stored is not None:
+            found: str | None = stored.summary.owner
+        elif resident is None or _was_stored(resident):
+            # It never was, or it was deleted elsewhere: nobody's.
+            found = owner
+        else:
+            # Not saved yet: it is whose state this process has.
+            found = resident.owner
+        if found != owner:
             raise SessionNotFoundError(session_id, is_foreign=True)
+        if resident is not None and resident.owner != owner:
+            # Of a session that had this id before.
+            self._scopes.drop(session_id)
+
+    async def require_to_begin(self, session_id: str, owner: str | None) -> None:
+        """The same for an invocation that begins: every load and save of it is checked again.
+
+        So the owner of the state that this process has need not be looked up.
+        """
+        resident = None if owner is None else self._scopes.find(session_id)
+        if resident is None or resident.owner != owner:
+            await self.require(session_id, owner)
+
+
+def _was_stored(scope: SessionScope) -> bool:
+    known = cast("KnownSession | None", scope.stored)
+    return known is not None and known.exists
 
 
 def _can_be_stored(owner: str) -> bool:

@@ -220,7 +220,7 @@ class Runtime:
         owner = self.owner_of(identity)
         turn = await self._admission.enter(session_id, owner, nested=nested)
         try:
-            await self._ownership.require(session_id, owner)
+            await self._ownership.require_to_begin(session_id, owner)
             self._require_running(nested=nested)
             invocation = Invocation(
                 self,
@@ -295,7 +295,7 @@ class Runtime:
         leases: Leases = self.container.leases()
         await self._ownership.require(session_id, owner)
         async with self._admission.session(session_id, owner):
-            lease = await leases.take(session_id)
+            lease = await leases.take(session_id, replaces=False)
             try:
                 # Once more: it may have been made by another meanwhile.
                 await self._ownership.require(session_id, owner)

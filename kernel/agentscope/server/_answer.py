@@ -4,12 +4,13 @@ from typing import Any, Final
 
 import orjson
 
+from agentscope.errors import InvocationCancelledError
 from agentscope.runtime import Invocation
 from agentscope.server._errors import ApiError, app_failure
 from agentscope.session import Recorder, Recording
 
-_BEFORE_ANYTHING: Final = frozenset({"SESSION_BUSY", "OVERLOADED", "NOT_FOUND"})
-"""Codes that say, when nothing came before them, that the invocation has done nothing: it may be tried again."""
+_TO_TRY_AGAIN: Final = frozenset({404, 409, 429, 503})
+"""Statuses of a failure that is not the turn's own. When nothing came before it, the request may be sent again."""
 
 
 class Answer:
@@ -22,14 +23,11 @@ class Answer:
         self.invocation = invocation
         self.taken = 0
         """How many lines were read."""
+        self.closed = False
+        """Whether the last line was read: nothing more comes but the trailer."""
         self._recording = recording
         self._failure: ApiError | None = None
         self._trailer: bytes | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether no line comes any more but those that ``take`` gives at once."""
-        return self.invocation.pump.closed
 
     @property
     def is_numbered(self) -> bool:
@@ -38,10 +36,14 @@ class Answer:
 
     async def take(self, patience: float | None = None) -> list[bytes]:
         """The lines that wait, as ``Pump.take`` gives them."""
-        lines = await self.invocation.pump.take(patience)
+        pump = self.invocation.pump
+        lines = await pump.take(patience)
+        # As of now: what comes while the lines are kept is for the next one who takes.
+        closed = pump.closed
         self.taken += len(lines)
         if lines and self._recording is not None:
             await self._recording.add([line.decode() for line in lines])
+        self.closed = closed
         return lines
 
     @property
@@ -77,13 +79,20 @@ class Answer:
         """Read what nobody reads, to the end, so that it is kept."""
         while not self.closed:
             await self.take()
-        await self.take()
         if self._recording is None:
             return
-        if recorder is not None and not self.taken and self.failure and self.failure.code in _BEFORE_ANYTHING:
+        if recorder is not None and self._has_done_nothing():
+            # Its key is free: the session is as it was before.
             await recorder.discard(self._recording)
         else:
             _ = self.trailer
+
+    def _has_done_nothing(self) -> bool:
+        failure = self.failure
+        if failure is None or self.taken or self.invocation.has_saved:
+            return False
+        by_request = isinstance(self.invocation.error, InvocationCancelledError) and self.invocation.error.by_request
+        return failure.status in _TO_TRY_AGAIN and not by_request
 
     async def aclose(self, recorder: Recorder | None = None) -> None:
         """Cancel the invocation if it still runs; return when its session is free."""

@@ -12,7 +12,7 @@ from agentscope.server._answer import Answer
 from agentscope.server._errors import ApiError
 from agentscope.server._formats import StreamFormat, choose_format, document, encode_line
 from agentscope.server._keys import CLAIMS, DETACHED, REQUEST_ID, RUNTIME, WATCH
-from agentscope.server._replay import answer_again, open_recording
+from agentscope.server._replay import open_recording, repeat
 from agentscope.server._request import InvokeRequest, read_invocation
 from agentscope.server._stream import Stream
 from agentscope.session import Recorder, Recording
@@ -28,11 +28,12 @@ async def invoke(request: web.Request) -> web.StreamResponse:
     wanted = await read_invocation(request)
     invocation_id = new_id()
     recording = None
-    if runtime.settings.server.replay_ttl:
+    while runtime.settings.server.replay_ttl and recording is None:
         opened = await open_recording(request, wanted, invocation_id)
-        if not isinstance(opened, Recording):
-            return await answer_again(request, opened, form)
-        recording = opened
+        if isinstance(opened, Recording):
+            recording = opened
+        elif (response := await repeat(request, opened, form)) is not None:
+            return response
     invocation = await _begin(request, wanted, invocation_id, recording)
     return await _answer(request, form, Answer(invocation, recording))
 
@@ -106,7 +107,6 @@ async def _document(answer: Answer) -> web.Response:
         size += sum(map(len, waiting))
         if size > LARGEST_DOCUMENT:
             raise ApiError(500, "APP_ERROR", f"the answer is larger than {LARGEST_DOCUMENT} bytes: ask for a stream")
-    messages += await answer.take()
     _raise_failure(answer)
     invocation = answer.invocation
     return document(messages, orjson.dumps(answer.metadata), invocation.request_id, invocation.invocation_id)

@@ -41,6 +41,15 @@ class Protocol(RequestHandler):
         return self._reads_head and self.transport is not None
 
     @property
+    def progress(self) -> int | None:
+        """A number that grows with what the client takes of an answer; None while nothing waits to be sent."""
+        size = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        if not size:
+            return None
+        request = self._current_request
+        return (0 if request is None else request.writer.output_size) - size
+
+    @property
     def requests(self) -> int:
         """How many requests have come."""
         return self._request_count
@@ -49,6 +58,11 @@ class Protocol(RequestHandler):
         """Answer what comes on this connection that there are too many of them."""
         if self._request_handler is not None:
             self._request_handler = refusing(self._request_handler)
+
+    def abort(self) -> None:
+        """End the connection, whatever waits to be sent on it."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def close_if_unread(self) -> None:
         """Close the connection, unless the kernel holds something of the client's: that is read first."""
@@ -78,6 +92,9 @@ class Protocol(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what isn't HTTP, which no middleware sees."""
         if request.writer.output_size > 0:
+            if isinstance(exc, ConnectionError):
+                # Who is gone is no failure, and nobody can be told.
+                raise exc
             return super().handle_error(request, status, exc, message)
         request_id = new_id()
         if status >= 500:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from math import inf
 from typing import Any, Final
 
 import orjson
@@ -61,32 +62,40 @@ async def resume(request: web.Request) -> web.StreamResponse:
     record = await store.find_invocation(invocation_id)
     if record is None or (owner is not None and record.owner != owner):
         raise unknown
-    return await answer_again(request, record, form, after)
-
-
-async def answer_again(
-    request: web.Request, record: InvocationRecord, form: StreamFormat | None, after: int | None = None
-) -> web.StreamResponse:
-    """What an invocation has answered after line ``after``, and goes on to answer.
-
-    With None it is answered as the first request was: the status waits for the first line.
-    """
-    runtime = request.app[RUNTIME]
-    store: InvocationStore = runtime.container.invocations()
-    patience = runtime.settings.server.keepalive_interval
-    if after is None:
-        after = 0
-        async with aclosing(follow_invocation(store, record.invocation_id, 0, patience)) as pages:
-            first = await anext(pages, None)
-    else:
-        first = await store.read_lines(record.invocation_id, after)
+    first = await store.read_lines(invocation_id, after)
     if first is None:
-        raise ApiError(404, "NOT_FOUND", "no invocation of that id is kept")
+        raise unknown
     if not first.lines and first.state == "ended":
         # Nothing is left to read. A browser's EventSource asks again and again until it is told so.
         return web.Response(status=204, headers={"Cache-Control": "no-store", "X-Request-Id": request[REQUEST_ID]})
-    if after == 0 and len(first.lines) == 1 and first.state == "ended":
+    return await _go_on(request, record, form, first, after)
+
+
+async def repeat(
+    request: web.Request, record: InvocationRecord, form: StreamFormat | None
+) -> web.StreamResponse | None:
+    """What an invocation answers to the request that began it: the status waits for the first line.
+
+    None when it was refused meanwhile, and has done nothing: the request is to be begun again.
+    """
+    store: InvocationStore = request.app[RUNTIME].container.invocations()
+    # No sign of life before the first line: it may wait for its session, and still be refused.
+    async with aclosing(follow_invocation(store, record.invocation_id, 0, inf)) as pages:
+        first = await anext(pages, None)
+    return None if first is None else await _go_on(request, record, form, first, 0)
+
+
+async def _go_on(
+    request: web.Request, record: InvocationRecord, form: StreamFormat | None, first: LinePage, after: int
+) -> web.StreamResponse:
+    """Answer with the page ``first``, of what comes after line ``after``, and with all that follows."""
+    runtime = request.app[RUNTIME]
+    store: InvocationStore = runtime.container.invocations()
+    patience = runtime.settings.server.keepalive_interval
+    if after == 0 and first.state == "ended" and len(first.lines) == 1:
         _raise_stored(first.lines[0])
+    if after == 0 and first.state == "abandoned" and not first.lines:
+        _raise_stored(_trailer_of([], first.state, request))
     async with aclosing(_pages(store, record, first, after, patience)) as pages:
         if form is None:
             return await _document_again(request, record, pages)
@@ -107,12 +116,14 @@ async def _stream_again(
                 await stream.write(lines)
             else:
                 trailer = _trailer_of(lines, page.state, request)
-                await stream.end(lines, trailer, failed=_error_of(trailer) is not None)
+                # One that is made here is no line of the answer: who asks for what comes after must not miss any.
+                is_kept = page.state == "ended"
+                await stream.end(lines, trailer, failed=_error_of(trailer) is not None, is_kept=is_kept)
                 return stream.response
         # It went while it was read: its session was deleted, or it grew too large to be kept.
         gone = ApiError(404, "NOT_FOUND", "the rest of the answer is not kept")
         trailer = orjson.dumps(failed_trailer(gone, request[REQUEST_ID]))
-        await stream.end([], trailer, failed=True)
+        await stream.end([], trailer, failed=True, is_kept=False)
     return stream.response
 
 
@@ -182,5 +193,7 @@ def _trailer_of(lines: list[bytes], state: str, request: web.Request) -> bytes:
     if state == "ended":
         failure = ApiError(404, "NOT_FOUND", "the answer ended before the line that was asked for")
     else:
-        failure = ApiError(503, "CANCELLED", "the process that ran the invocation is gone")
+        failure = ApiError(
+            503, "CANCELLED", "the rest of the answer is not kept: its process is gone, or could not keep it"
+        )
     return orjson.dumps(failed_trailer(failure, request[REQUEST_ID]))

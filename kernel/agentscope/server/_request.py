@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from agentscope.message import Msg
 from agentscope.server._errors import ApiError
 from agentscope.server._keys import RUNTIME
-from agentscope.server._schemas import BLOCKS, MANY_BLOCKS, InvokeBody
+from agentscope.server._schemas import BLOCKS, MANY_BLOCKS, MOST_BLOCKS, InvokeBody
 
 _MAX_DETAILS = 20
 _MAX_TEXT = 200
@@ -22,8 +22,8 @@ BODY_SECONDS = 120.0
 """How long a client may take to send a body: a slow one holds a connection, but no session and no slot yet."""
 
 MAX_CONTAINERS = 250_000
-"""How many objects and lists the JSON of a request may have: to read and check so many takes a tenth of a second, in
-which nobody else is served. Brackets inside texts count as well, for they are counted before anything is read."""
+"""How many objects and lists the JSON of a request may have: while they are read, nobody else is served. Brackets
+inside texts count as well, for they are counted before anything is read."""
 
 MAX_DEPTH = 100
 """How deep the JSON of a request may be nested: deeper is nobody's message, and could not be written out again."""
@@ -159,10 +159,21 @@ def _all_offences(data: object) -> list[dict[str, str]]:
     offences = _offences(_BODY, data, ())
     content: object = message.get("content", "")
     if not isinstance(content, str):
-        count = len(cast("list[object]", content)) if isinstance(content, list) else 0
+        count = _count_blocks(content)
+        if count > MOST_BLOCKS:
+            return [{"path": "message.content", "message": f"has more than {MOST_BLOCKS} blocks"}]
         checker = MANY_BLOCKS if count > _MAX_DETAILS else BLOCKS
         offences += _offences(checker, message.get("content"), ("message", "content"))
-    return offences
+    return offences[:_MAX_DETAILS]
+
+
+def _count_blocks(content: object) -> int:
+    """How many blocks there are, those in the outputs of tools included."""
+    if not isinstance(content, list):
+        return 0
+    blocks = cast("list[object]", content)
+    outputs = (cast("dict[str, object]", block).get("output") for block in blocks if isinstance(block, dict))
+    return len(blocks) + sum(len(cast("list[object]", output)) for output in outputs if isinstance(output, list))
 
 
 def _as_object(data: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import (
     TypeAdapter,
 )
 from pydantic_core import CoreSchema, core_schema
+from typing_extensions import TypeAliasType
 
 from agentscope.message import (
     AudioBlock,
@@ -60,8 +61,24 @@ _Block = Annotated[
 _BLOCK_KEYS = ConfigDict(extra="allow", strict=True)
 BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(list[_Block], config=_BLOCK_KEYS)
 """Content that is not a text."""
-MANY_BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(Annotated[list[_Block], FailFast()], config=_BLOCK_KEYS)
+
+
+_Output = TypeAliasType("_Output", Annotated[list[TextBlock | ImageBlock | AudioBlock | VideoBlock], FailFast()])
+
+
+class _LongToolResult(ToolResultBlock):
+    output: str | _Output
+
+
+_LongBlock = Annotated[
+    TextBlock | ThinkingBlock | ImageBlock | AudioBlock | VideoBlock | ToolUseBlock | _LongToolResult,
+    Field(discriminator="type"),
+]
+MANY_BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(Annotated[list[_LongBlock], FailFast()], config=_BLOCK_KEYS)
 """The same, up to the first wrong block."""
+
+MOST_BLOCKS: Final = 10_000
+"""Of a message, those in the outputs of tools included: to check so many takes a twentieth of a second."""
 
 
 class TextOrBlocks:

@@ -1,23 +1,16 @@
 """Writing lines to a client as they come."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Final
 
 from aiohttp import HttpVersion11, web
 
+from agentscope.errors import SessionStoreError
 from agentscope.server._formats import StreamFormat
 from agentscope.server._keys import REQUEST_ID
 
 _log = logging.getLogger("agentscope.server")
-
-STALLED_SECONDS: Final = 60.0
-"""How long a client may read nothing while there is something to write: it holds its session and a slot."""
-
-_NEVER_WAITS: Final = 32 * 1024
-"""A write of so many bytes does not wait when nothing is left of the writes before: the transport takes twice that."""
 
 
 class _Response(web.StreamResponse):
@@ -50,22 +43,12 @@ class Stream:
 
     async def write(self, lines: Sequence[bytes]) -> None:
         """Send some lines; none at all is a sign of life."""
-        framed = self._framed(lines) if lines else self._form.keepalive
-        await self._patiently(self.response.write(framed), len(framed))
+        await self.response.write(self._framed(lines) if lines else self._form.keepalive)
 
-    async def end(self, lines: Sequence[bytes], trailer: bytes, *, failed: bool) -> None:
-        """Send the last lines and the trailer."""
-        rest = self._framed(lines) + self._form.trailer(trailer, failed, self._next)
-        await self._patiently(self.response.write_eof(rest), len(rest))
-
-    async def _patiently(self, writing: Awaitable[None], size: int) -> None:
-        transport = self._request.transport
-        if size < _NEVER_WAITS and (transport is None or not transport.get_write_buffer_size()):
-            # A clock would cost more than the writing.
-            await writing
-            return
-        async with asyncio.timeout(STALLED_SECONDS):
-            await writing
+    async def end(self, lines: Sequence[bytes], trailer: bytes, *, failed: bool, is_kept: bool = True) -> None:
+        """Send the last lines and the trailer, which has no number when it is not kept with the lines."""
+        rest = self._framed(lines)
+        await self.response.write_eof(rest + self._form.trailer(trailer, failed, self._next if is_kept else None))
 
     def _framed(self, lines: Sequence[bytes]) -> bytes:
         framed = self._form.lines(lines, self._next)
@@ -84,8 +67,8 @@ class Stream:
             return
         # A second response must not follow inside this one. Without its trailer the client knows that it was cut.
         request_id = self._request[REQUEST_ID]
-        if isinstance(error, TimeoutError):
-            _log.warning("the client reads nothing, its connection is cut, request %s", request_id)
+        if isinstance(error, SessionStoreError):
+            _log.warning("the answer was cut short: %s, request %s", error, request_id)
         elif not isinstance(error, ConnectionError):
             _log.error("the answer was cut short, request %s", request_id, exc_info=error)
         if self._request.transport is not None:

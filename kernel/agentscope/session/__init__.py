@@ -15,7 +15,7 @@ from agentscope.session._invocations import (
     StopReason,
     StopRequest,
 )
-from agentscope.session._known import StoredState
+from agentscope.session._known import KnownSession, StoredState
 from agentscope.session._leases import Leases
 from agentscope.session._port import (
     NEVER_SAVED,
@@ -55,6 +55,7 @@ __all__ = [
     "InvocationRecord",
     "InvocationStore",
     "ItemPage",
+    "KnownSession",
     "Lease",
     "Leases",
     "LineBatch",

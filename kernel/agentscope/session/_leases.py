@@ -26,8 +26,8 @@ class Leases:
     """Takes and gives back the leases of one process.
 
     ``repository`` gives the store of the moment. A lease runs for ``ttl`` seconds unless it is renewed, which one
-    background task does for all. ``patience`` is how many seconds to wait for one. ``replacing`` asks whoever has a
-    session in another process to end, for as long as the block runs; None means that one waits.
+    background task does for all. ``patience`` is how many seconds to wait for one. ``replacing`` asks whoever has an
+    owner's session in another process to end, for as long as the block runs; None means that one waits.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Leases:
         repository: Callable[[], SessionRepository],
         ttl: float,
         patience: float,
-        replacing: Callable[[str], AbstractAsyncContextManager[None]] | None = None,
+        replacing: Callable[[str, str | None], AbstractAsyncContextManager[None]] | None = None,
     ) -> None:
         self._replacing = replacing
         self._repository = repository
@@ -53,8 +53,12 @@ class Leases:
         self._closed = False
         self._renewing: asyncio.Task[None] | None = None
 
-    async def take(self, session_id: str) -> Lease:
-        """The session's lease, as soon as it is free. Raises ``SessionBusyError`` when it is not in time."""
+    async def take(self, session_id: str, owner: str | None = None, *, replaces: bool = True) -> Lease:
+        """The session's lease, as soon as it is free. Raises ``SessionBusyError`` when it is not in time.
+
+        Where invocations replace each other, one of the ``owner``'s that has it in another process is asked to end;
+        without ``replaces`` it is waited for.
+        """
         if session_id in self._returns:
             await self._until_returned(session_id)
         repository = self._repository()
@@ -62,7 +66,9 @@ class Leases:
         try:
             lease = await repository.take_lease(claim, self._ttl, waits=True)
             if lease is None:
-                asking = nullcontext() if self._replacing is None else self._replacing(session_id)
+                asking = (
+                    nullcontext() if self._replacing is None or not replaces else self._replacing(session_id, owner)
+                )
                 with observed("lease_wait"):
                     async with asyncio.timeout(self._patience), asking:
                         lease = await self._wait(repository, claim)

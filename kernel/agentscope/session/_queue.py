@@ -27,10 +27,13 @@ class Turn:
         self._stop: Callable[[InvocationCancelledError], None] | None = None
         self._reason: InvocationCancelledError | None = None
 
-    def stops_by(self, stop: Callable[[InvocationCancelledError], None]) -> None:
-        """Call ``stop`` with the reason when the holder is to end; at once, when that was said already."""
+    def stops_by(self, stop: Callable[[InvocationCancelledError], None] | None) -> None:
+        """Call ``stop`` with the reason when the holder is to end; at once, when that was said already.
+
+        With None, who says so is only heard when there is something to call again.
+        """
         self._stop = stop
-        if self._reason is not None:
+        if self._reason is not None and stop is not None:
             stop(self._reason)
 
     def stop(self, reason: InvocationCancelledError) -> None:

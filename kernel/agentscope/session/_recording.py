@@ -11,7 +11,7 @@ from agentscope.session._invocations import InvocationRecord, InvocationStore, L
 _log = logging.getLogger("agentscope.session")
 
 LARGEST_RECORDING = 64 * 1024 * 1024
-"""Of an invocation with more bytes than that nothing is kept."""
+"""Of an invocation no more bytes than that are kept."""
 
 _BATCH_SECONDS = 0.05
 """How long lines wait for others to be written with."""
@@ -54,6 +54,7 @@ class Recording:
         if not self.ended:
             self._append([last])
             self.ended = True
+            self._wake()
 
     def next_batch(self) -> LineBatch | None:
         """What waits to be written, until it is said to be ``taken``; None when that is nothing."""
@@ -76,13 +77,14 @@ class Recording:
         self._room.set()
 
     def _append(self, lines: Sequence[str]) -> None:
-        if self.given_up or not lines:
+        if self.given_up or self.ended or not lines:
             return
         self.waiting += lines
         size = sum(map(len, lines))
         self._size += size
         self._waiting_size += size
         if self._size > LARGEST_RECORDING:
+            _log.warning("invocation %s answers with more than is kept of one", self.record.invocation_id)
             self.give_up()
         elif self._waiting_size >= _WAITING_BYTES:
             self._room.clear()
@@ -112,7 +114,12 @@ class Recorder:
 
         When the session has one of that idempotency key already, its record is returned. Raises ``SessionStoreError``.
         """
-        known = await self._store().open_invocation(record, self._alive, self._kept)
+        try:
+            known = await self._store().open_invocation(record, self._alive, self._kept)
+        except BaseException:
+            # It may have landed all the same, and would keep its key from being used.
+            await asyncio.shield(self._forget(record))
+            raise
         if known is not None:
             return known
         recording = self._open[record.invocation_id] = Recording(record, self._work.set)
@@ -126,10 +133,13 @@ class Recorder:
         """Forget an invocation of which nothing came, so that its request may be sent again."""
         recording.give_up()
         self._close(recording)
+        await self._forget(recording.record)
+
+    async def _forget(self, record: InvocationRecord) -> None:
         try:
-            await self._store().forget_invocations([recording.record.invocation_id])
+            await self._store().forget_invocations([record.invocation_id])
         except SessionStoreError as error:
-            _log.warning("invocation %s is not forgotten: %s", recording.record.invocation_id, error)
+            _log.warning("invocation %s is not forgotten: %s", record.invocation_id, error)
 
     async def aclose(self) -> None:
         """Write what is left, once every invocation has ended, and stop."""
@@ -173,8 +183,8 @@ class Recorder:
 
     async def _write(self) -> None:
         self._work.clear()
-        recordings = list(self._open.values())
-        batches = [(recording, batch) for recording in recordings if (batch := recording.next_batch()) is not None]
+        open_now = list(self._open.values())
+        batches = [(recording, batch) for recording in open_now if (batch := recording.next_batch()) is not None]
         try:
             if batches:
                 await self._store().append_lines([batch for _, batch in batches], self._alive)
@@ -186,7 +196,7 @@ class Recorder:
         self._failing_since = None
         for recording, batch in batches:
             recording.taken(batch)
-        await self._finish(recordings)
+        self._finish()
 
     def _failed(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
@@ -194,20 +204,15 @@ class Recorder:
             self._failing_since = now
             _log.warning("the lines of invocations are not kept yet: %s", error)
         elif now - self._failing_since > self._alive:
-            _log.error("the lines of %d invocations are not kept: %s", len(self._open), error)
+            _log.error("the rest of the lines of %d invocations is not kept: %s", len(self._open), error)
             for recording in list(self._open.values()):
                 recording.give_up()
-                if recording.ended:
-                    self._close(recording)
+            self._finish()
 
-    async def _finish(self, recordings: Sequence[Recording]) -> None:
-        too_large = [recording for recording in recordings if recording.given_up]
-        for recording in recordings:
-            if recording.given_up or (recording.ended and not recording.waiting):
-                self._close(recording)
-        if too_large:
-            _log.warning("%d invocations wrote more than is kept of one", len(too_large))
-            await self._store().forget_invocations([recording.record.invocation_id for recording in too_large])
+    def _finish(self) -> None:
+        # Of one that was given up the record stays as well, with no end: its key must not begin a second turn.
+        for recording in [each for each in self._open.values() if each.ended and not each.waiting]:
+            self._close(recording)
 
     async def _renew(self) -> None:
         running = [invocation_id for invocation_id, recording in self._open.items() if not recording.ended]

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
+from dataclasses import dataclass
 from itertools import count
 
 from agentscope.errors import SessionStoreError
@@ -24,6 +25,13 @@ _FIRST_LOOK = 0.1
 
 _SECONDS_AGAIN = 0.2
 _SECONDS_AFTER_FAILURE = 1.0
+
+
+@dataclass
+class _Left:
+    """A request that was left. ``is_answered`` is known once it is withdrawn."""
+
+    is_answered: bool = False
 
 
 class StopRequests:
@@ -59,23 +67,25 @@ class StopRequests:
         store = self._store()
         if store is None:
             return False
-        async with self._left(store, StopRequest(new_id(), session_id, "cancelled", owner)) as request:
+        request = StopRequest(new_id(), session_id, "cancelled", owner)
+        # It is for what runs now: should it be left behind, it must not meet the next turn.
+        async with self._left(store, request, 2 * _PATIENCE) as left:
             with suppress(TimeoutError), store.watch_stops(request.request_id) as pause:
                 async with asyncio.timeout(_PATIENCE):
                     for attempt in count():
                         if await store.is_stop_answered(request.request_id):
-                            return True
+                            break
                         await pause(attempt)
-            return await store.is_stop_answered(request.request_id)
+        return left.is_answered
 
     @asynccontextmanager
-    async def replacing(self, session_id: str) -> AsyncGenerator[None]:
-        """While the block runs, whoever has the session's lease in another process is asked to end."""
+    async def replacing(self, session_id: str, owner: str | None) -> AsyncGenerator[None]:
+        """While the block runs, whoever has the lease of the owner's session in another process is asked to end."""
         store = self._store()
         if store is None:
             yield
             return
-        async with self._left(store, StopRequest(new_id(), session_id, "replaced")):
+        async with self._left(store, StopRequest(new_id(), session_id, "replaced", owner), _REQUEST_SECONDS):
             yield
 
     async def aclose(self) -> None:
@@ -85,15 +95,16 @@ class StopRequests:
             await asyncio.wait([self._listening])
 
     @asynccontextmanager
-    async def _left(self, store: InvocationStore, request: StopRequest) -> AsyncGenerator[StopRequest]:
+    async def _left(self, store: InvocationStore, request: StopRequest, ttl: float) -> AsyncGenerator["_Left"]:
+        left = _Left()
         self._own.add(request.request_id)
         try:
-            await store.request_stop(request, _REQUEST_SECONDS)
-            yield request
+            await store.request_stop(request, ttl)
+            yield left
         finally:
             # Should this be cut short, the request goes when its time is over.
             with suppress(SessionStoreError):
-                await store.withdraw_stop(request.request_id)
+                left.is_answered = await store.withdraw_stop(request.request_id)
             self._own.discard(request.request_id)
 
     async def _listen(self) -> None:

@@ -224,6 +224,7 @@ class SessionStore:
         scope = None if own is None else own.scope
         now = datetime.now(UTC)
         owner = known.owner if known.exists else caller.use.owner
+        caller.use.has_saved = True
         try:
             revision = await repository.save(lease, changes, expected=known.revision, saved_at=now, owner=owner)
         except BaseException as error:
@@ -254,7 +255,9 @@ class SessionStore:
         if _own(caller, session_id) is not None:
             yield await caller.use.lease(self._leases, session_id)
             return
-        lease = await self._leases.take(session_id)
+        # Before it is waited for: who may not have it must not learn that it is busy.
+        await self._require_owner(caller, session_id)
+        lease = await self._leases.take(session_id, caller.use.owner)
         try:
             yield lease
         finally:

@@ -22,6 +22,8 @@ class SessionUse:
 
     def __init__(self, owner: str | None = None) -> None:
         self.owner = owner
+        self.has_saved = False
+        """Whether it may have changed what is stored."""
         self.is_waiting = False
         """Whether the session is another process's now, and this one waits for it."""
         # One load or save at a time: each starts from what the one before has left.
@@ -42,7 +44,7 @@ class SessionUse:
         if self._lease is None:
             self.is_waiting = True
             try:
-                lease = await leases.take(session_id)
+                lease = await leases.take(session_id, self.owner)
             finally:
                 self.is_waiting = False
             if self._ended:

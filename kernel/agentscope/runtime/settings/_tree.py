@@ -169,7 +169,7 @@ class SessionSettings(_Section):
     ttl: Seconds | None = None
     auto_save: bool = False
     lease_ttl: Seconds = 15.0
-    owner_claim: str | None = None
+    owner_claim: Annotated[str, AfterValidator(not_empty)] | None = None
     durability: Literal["full", "normal"] = "full"
 
 
@@ -240,6 +240,13 @@ class ServerSettings(_Section):
     cors_origins: tuple[Origin, ...] | None = None
     metrics: bool = False
     debug: bool = False
+
+    @model_validator(mode="after")
+    def _protects_when_asked(self) -> "ServerSettings":
+        if "auth" in self.model_fields_set and not self.auth.is_on:
+            # Whoever wrote it, and lost what was in it, must not have an open server.
+            raise ValueError("auth: is empty; set tokens, tokens_file, jwt or provider, or remove the key")
+        return self
 
 
 class PlatformSettings(_Section):
