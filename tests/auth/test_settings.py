@@ -82,9 +82,11 @@ def test_what_does_not_protect_is_refused_with_the_reason(
     assert "hunter2" not in problem.message
 
 
-@pytest.mark.parametrize("text", ["", "auth: ", "auth: {}", "auth: {tokens_file: null}"])
-def test_a_section_with_nothing_in_it_leaves_the_server_open(project: Project, text: str) -> None:
-    assert not project.write(f"server: {{{text}}}").load().settings.server.auth.is_on
+@pytest.mark.parametrize("text", ["auth: ", "auth: {}", "auth: {tokens_file: null}"])
+def test_a_section_with_nothing_in_it_is_a_mistake(project: Project, text: str) -> None:
+    problem = project.write(f"server: {{{text}}}").problem()
+    assert problem.key == "server.auth"
+    assert "is empty" in problem.message
 
 
 @pytest.mark.parametrize(

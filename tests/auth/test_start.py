@@ -28,5 +28,6 @@ async def test_an_address_that_others_reach_is_warned_about_without_authenticati
     def stop(address: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    await serve(Runtime(settings(server={"host": host, "auth": auth}), app=Echo), sock, stop)
+    server = {"host": host, "auth": auth} if auth else {"host": host}
+    await serve(Runtime(settings(server=server), app=Echo), sock, stop)
     assert ("without authentication" in caplog.text) is warned

@@ -57,7 +57,7 @@ async def test_a_head_that_comes_slowly_is_not_waited_for(monkeypatch: pytest.Mo
 
 
 async def test_a_body_that_comes_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentscope.server._request.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("agentscope.server._body.BODY_SECONDS", 0.2)
     said = b"POST /invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
     async with served(Echo) as server, opened(server, said) as (reader, _):
         head, _, body = (await reader.readuntil(b"}}")).partition(b"\r\n\r\n")

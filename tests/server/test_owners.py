@@ -197,3 +197,32 @@ async def test_without_http_the_rule_is_the_same() -> None:
                 await anext(rt.invoke("three", session_id="s1", identity={"sub": claim}))
         # A program that asks for nobody in particular looks after all of them.
         assert await rt.delete_session("s1")
+
+
+async def test_a_session_that_was_deleted_elsewhere_is_not_its_former_owners() -> None:
+    store = InMemorySessionRepository()
+    async with owned(store) as first, owned(store) as second:
+        await first.lines(invocation("alice's"), headers=ALICE)
+        assert (await second.client.delete("/sessions/s1", headers=ALICE)).status == 204
+        assert (await second.lines(invocation("bob's"), headers=BOB))[0]["content"] == "bob: []"
+        assert (await first.client.delete("/sessions/s1", headers=ALICE)).status == 404
+        assert (await first.post(invocation(), headers=ALICE)).status == 404
+        assert (await first.lines(invocation("more"), headers=BOB))[0]["content"] == 'bob: ["bob\'s"]'
+
+
+async def test_nobody_takes_the_place_of_another_owners_invocation() -> None:
+    sections: dict[str, Any] = {
+        "session": {"backend": "memory", "owner_claim": "sub", "on_conflict": "replace", "queue_timeout": 0.5}
+    }
+    store = InMemorySessionRepository()
+    async with (
+        served(Notes, repository=store, authenticator=Header(), **sections) as first,
+        served(Notes, repository=store, authenticator=Header(), **sections) as second,
+    ):
+        running = await first.post(invocation("wait"), headers=ALICE)
+        await running.content.readline()
+        assert (await second.client.delete("/sessions/s1", headers=BOB)).status in {404, 409}
+        assert (await second.post(invocation(), headers=BOB)).status in {404, 409}
+        assert (await second.client.post("/sessions/s1/cancel", headers=ALICE)).status == 202
+        trailer = (await running.text()).splitlines()[-1]
+        assert "cancelled by a request" in trailer

@@ -13,7 +13,7 @@ from agentscope.memory import InMemoryMemory
 from agentscope.message import Msg
 from agentscope.runtime import AgentApp, SessionContext, runtime
 from agentscope.session import InMemorySessionRepository
-from serving import Echo, Served, invocation, served
+from serving import Echo, Served, invocation, served, until_waiting
 
 KEPT: dict[str, Any] = {"replay_ttl": 60, "on_disconnect": "continue"}
 SSE = {"Accept": "text/event-stream"}
@@ -25,6 +25,7 @@ class Gate:
     def __init__(self) -> None:
         self._open = asyncio.Semaphore(0)
         self.runs = 0
+        self.cancelled = asyncio.Event()
 
     def allow(self, lines: int) -> None:
         """Let it say so many more lines."""
@@ -39,7 +40,11 @@ class Gate:
             async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
                 gate.runs += 1
                 for number in range(1, lines + 1):
-                    await gate._open.acquire()
+                    try:
+                        await gate._open.acquire()
+                    except asyncio.CancelledError:
+                        gate.cancelled.set()
+                        raise
                     yield Msg("assistant", str(number), "assistant")
                 if fails:
                     raise ValueError("out of numbers")
@@ -258,3 +263,75 @@ async def test_a_server_that_stops_ends_what_goes_on_without_its_client_and_keep
     async with served(gate.app(2), repository=store, server=KEPT) as server:
         again = await resumed(server, invocation_id)
         assert json.loads((await again.text()).splitlines()[-1])["error"]["code"] == "CANCELLED"
+
+
+async def test_what_comes_while_the_store_is_slow_is_neither_lost_nor_late() -> None:
+    class Bulky(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            yield Msg("assistant", "x" * 300_000, "assistant")
+            await asyncio.sleep(0.01)
+            yield Msg("assistant", "tail", "assistant")
+
+    async with served(Bulky, server=KEPT) as server:
+        response = await server.post(invocation())
+        text = await response.text()
+        again = await resumed(server, response.headers["X-Invocation-Id"])
+        assert await again.text() == text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line.get("content", "")[:4] for line in lines] == ["xxxx", "tail", ""]
+    assert lines[-1]["metadata"]["done"] is True
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
+async def test_a_client_that_left_before_the_first_line_sends_its_message_again(on_disconnect: str) -> None:
+    gate = Gate()
+    async with served(gate.app(1), server=KEPT | {"on_disconnect": on_disconnect}) as server:
+        key = {"Idempotency-Key": "k"}
+        first = asyncio.create_task(server.post(invocation(), headers=key))
+        while not gate.runs:  # noqa: ASYNC110 - a number that nobody announces
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        if on_disconnect == "cancel":
+            await gate.cancelled.wait()
+        gate.allow(2)
+        again = await server.post(invocation(), headers=key)
+        assert again.status == 200
+        assert json.loads((await again.text()).splitlines()[0])["content"] == "1"
+    assert gate.runs == (2 if on_disconnect == "cancel" else 1)
+
+
+async def test_a_repeat_of_a_request_that_is_refused_takes_its_place() -> None:
+    gate = Gate()
+    session = {"backend": "memory", "queue_timeout": 0.3}
+    async with served(gate.app(1), server=KEPT, session=session) as server:
+        key = {"Idempotency-Key": "k"}
+        running = asyncio.create_task(server.post(invocation("other")))
+        while not gate.runs:  # noqa: ASYNC110 - a number that nobody announces
+            await asyncio.sleep(0)
+        queued = asyncio.create_task(server.post(invocation(), headers=key))
+        await until_waiting(server.runtime, 1)
+        repeated = asyncio.create_task(server.post(invocation(), headers=key))
+        assert (await queued).status == 409
+        # Now it is the one that waits.
+        await until_waiting(server.runtime, 1)
+        gate.allow(2)
+        assert (await running).status == 200
+        assert (await repeated).status == 200
+    assert gate.runs == 2
+
+
+async def test_the_key_of_an_answer_that_is_too_large_to_be_kept_begins_no_second_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agentscope.session._recording.LARGEST_RECORDING", 300)
+    gate = Gate()
+    gate.allow(40)
+    session = {"backend": "memory", "lease_ttl": 0.5}
+    async with served(gate.app(20), server=KEPT, session=session) as server:
+        key = {"Idempotency-Key": "k"}
+        response = await server.post(invocation(), headers=key)
+        assert '"done":true,"usage"' in await response.text()
+        again = await server.post(invocation(), headers=key)
+        assert "is not kept" in await again.text()
+    assert gate.runs == 1

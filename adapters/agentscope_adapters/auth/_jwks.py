@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -188,7 +189,9 @@ class FetchedKeys:
             case ClientConnectorSSLError():
                 return "it does not speak TLS"
             case ClientConnectorError():
-                return (error.os_error.strerror or "the server can't be reached").lower()
+                # Not the error's own text, which names addresses.
+                number = error.os_error.errno
+                return os.strerror(number).lower() if number else "the server can't be reached"
             case _NoKeysError():
                 return str(error)
             case _:

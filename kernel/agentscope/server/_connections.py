@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from agentscope.server._protocol import Protocol
+from agentscope.server._protocol import Protocol, Tell
 
 _log = logging.getLogger("agentscope.server")
 
@@ -55,16 +55,17 @@ class Server(web.Server):
     A further one is told so. A client that does not send what it began, or does not read, loses its connection.
     """
 
-    def __init__(self, *args: Any, limit: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limit: int, tell: Tell, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limit = limit
+        self._tell = tell
         self._idle_at: tuple[float, dict[RequestHandler, int]] | None = None
         self._seen: dict[Protocol, tuple[float, object]] = {}
         self._looking: asyncio.TimerHandle | None = None
 
     def __call__(self) -> RequestHandler:
         """The protocol of a new connection."""
-        protocol = Protocol(self, loop=self._loop, **self._kwargs)
+        protocol = Protocol(self, loop=self._loop, tell=self._tell, **self._kwargs)
         if len(self._connections) >= self._limit:
             protocol.refuse_requests()
         if self._looking is None:

@@ -15,14 +15,19 @@ from agentscope.server._errors import ApiError
 _log = logging.getLogger("agentscope.server")
 
 
+Tell = Callable[[str], None]
+"""Called with the code of an error that a client is told where no middleware sees it."""
+
+
 class Protocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_reads_head",)
+    __slots__ = ("_reads_head", "_tell")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tell: Tell, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reads_head = False
+        self._tell = tell
 
     @property
     def has_more(self) -> bool:
@@ -57,7 +62,7 @@ class Protocol(RequestHandler):
     def refuse_requests(self) -> None:
         """Answer what comes on this connection that there are too many of them."""
         if self._request_handler is not None:
-            self._request_handler = refusing(self._request_handler)
+            self._request_handler = _refusing(self._request_handler, self._tell)
 
     def abort(self) -> None:
         """End the connection, whatever waits to be sent on it."""
@@ -104,13 +109,14 @@ class Protocol(RequestHandler):
             _log.info("broken HTTP from a client: %s, request %s", type(exc).__name__, request_id)
             error = ApiError(status, "INVALID_REQUEST", "the request is not valid HTTP")
         error.closes = True
+        self._tell(error.code)
         return error.response(request_id)
 
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def refusing(handler: _Handler) -> Callable[[web.BaseRequest], Coroutine[Any, Any, web.StreamResponse]]:
+def _refusing(handler: _Handler, tell: Tell) -> Callable[[web.BaseRequest], Coroutine[Any, Any, web.StreamResponse]]:
     """A handler for connections past the limit. Who asks whether the process is alive is told."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -120,6 +126,7 @@ def refusing(handler: _Handler) -> Callable[[web.BaseRequest], Coroutine[Any, An
             return response
         message = "the server has as many connections as it may have; try again"
         error = ApiError(429, "OVERLOADED", message, headers={"Retry-After": "1"}, closes=True)
+        tell(error.code)
         return error.response(new_id())
 
     return handle
@@ -127,6 +134,7 @@ def refusing(handler: _Handler) -> Callable[[web.BaseRequest], Coroutine[Any, An
 
 def worded(
     handler: _Handler,
+    tell: Tell,
 ) -> Callable[[web.BaseRequest], Coroutine[Any, Any, web.StreamResponse]]:
     """The handler of an application, but that what it refuses before any middleware runs is in the API's words."""
 
@@ -137,6 +145,7 @@ def worded(
             error = ApiError(400, "INVALID_REQUEST", "the header Expect may be 100-continue and nothing else")
             # The client may wait for a word before it sends its body, or may not.
             error.closes = True
+            tell(error.code)
             return error.response(new_id())
 
     return handle

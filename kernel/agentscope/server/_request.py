@@ -1,25 +1,21 @@
 """Reading and checking the body of ``POST /invoke``."""
 
-import asyncio
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 
 import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
 from agentscope.message import Msg
+from agentscope.server._body import read_body
 from agentscope.server._errors import ApiError
 from agentscope.server._keys import RUNTIME
 from agentscope.server._schemas import BLOCKS, MANY_BLOCKS, MOST_BLOCKS, InvokeBody
 
 _MAX_DETAILS = 20
 _MAX_TEXT = 200
-
-BODY_SECONDS = 120.0
-"""How long a client may take to send a body: a slow one holds a connection, but no session and no slot yet."""
 
 MAX_CONTAINERS = 250_000
 """How many objects and lists the JSON of a request may have: while they are read, nobody else is served. Brackets
@@ -52,14 +48,7 @@ async def read_invocation(request: web.Request) -> InvokeRequest:
     """What the request asks for. Raises ``ApiError`` when it is not all right."""
     _check_media_type(request)
     key = _idempotency_key(request)
-    try:
-        body = await _read_body(request)
-    except TimeoutError as error:
-        message = f"the body did not come within {BODY_SECONDS:g} seconds"
-        raise ApiError(408, "INVALID_REQUEST", message, closes=True) from error
-    except (web.RequestPayloadError, HttpProcessingError) as error:
-        message = "the body can't be read: it is cut or wrongly encoded"
-        raise ApiError(400, "INVALID_REQUEST", message, closes=True) from error
+    body = await read_body(request)
     containers = body.count(b"[") + body.count(b"{")
     if containers > MAX_CONTAINERS:
         wrong = f"has more than {MAX_CONTAINERS} objects and lists"
@@ -97,29 +86,6 @@ def _idempotency_key(request: web.Request) -> str | None:
     raise ApiError(400, "INVALID_REQUEST", f"the request is not valid: Idempotency-Key {wrong}", details)
 
 
-async def _read_body(request: web.Request) -> bytes:
-    # Not `request.read()`: its limit is that of the application this one may be mounted in.
-    limit = request.app[RUNTIME].settings.server.max_body_bytes
-    content = request.content
-    if content.is_eof() and content.exception() is None:
-        # Most bodies come with the head of their request, and need no clock.
-        whole = content.read_nowait()
-        if len(whole) > limit:
-            raise _too_large(limit)
-        return whole
-    body = bytearray()
-    async with asyncio.timeout(BODY_SECONDS):
-        async for piece in content.iter_any():
-            body += piece
-            if len(body) > limit:
-                raise _too_large(limit)
-    return bytes(body)
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError(413, "PAYLOAD_TOO_LARGE", f"the body is larger than {limit} bytes")
-
-
 def _check_media_type(request: web.Request) -> None:
     declared = request.headers.get("Content-Type")
     if declared is not None and declared != "application/json":
@@ -132,8 +98,6 @@ def _check_media_type(request: web.Request) -> None:
             )
         if (request.charset or "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
             raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be encoded in UTF-8")
-    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
-        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body may be compressed with gzip or deflate only")
 
 
 def _depth_exceeds(data: object, limit: int) -> bool:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from agentscope.runtime import Runtime
 from agentscope.server._app import create_app
-from agentscope.server._connections import Server
+from agentscope.server._connections import KEEPALIVE_SECONDS, Server
 from agentscope.server._keys import RUNTIME
 from agentscope.server._protocol import worded
 from agentscope.server._signals import interrupting, stop_signals
@@ -21,6 +21,9 @@ from agentscope.server._sockets import address_of, refuse_connections, until_emp
 from agentscope.server._worker import Worker
 
 _log = logging.getLogger("agentscope.server")
+
+_LINGERING_SECONDS = 2.0
+"""How long what is left of a refused body is read, so that its client sees the answer."""
 
 _CONNECTION_SECONDS = 5.0
 """After the drain: how long a slow client may take to read the end of its answer."""
@@ -46,8 +49,17 @@ class ServerRunner(web.AppRunner):
     """
 
     def __init__(self, app: web.Application) -> None:
-        # A handler that still runs when `cleanup` has waited for its connection is cancelled almost at once.
-        super().__init__(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CANCEL_SECONDS)
+        super().__init__(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=_LINGERING_SECONDS,
+            # aiohttp would decompress before anything is known of a request, and of those refused as well.
+            auto_decompress=False,
+            # A handler that still runs when `cleanup` has waited for its connection is cancelled almost at once.
+            shutdown_timeout=_CANCEL_SECONDS,
+        )
         self._drained = False
 
     async def drain(self) -> None:
@@ -75,9 +87,15 @@ class ServerRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         runtime = self.app.get(RUNTIME)
+
+        def tell(code: str) -> None:
+            if runtime is not None:
+                runtime.telemetry.error_sent(code)
+
         return Server(
-            worded(server.request_handler),
+            worded(server.request_handler, tell),
             limit=sys.maxsize if runtime is None else runtime.settings.server.max_connections,
+            tell=tell,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
             # What AppRunner was given for its protocols: there is no other way to give them a protocol of ours.

@@ -136,12 +136,9 @@ class StopRequests:
 
     async def _answer(self, store: InvocationStore) -> bool:
         """Do what is requested; return whether requests of others are left."""
-        left = False
-        for request in await store.stop_requests():
-            if request.request_id in self._own:
-                continue
-            if self._stop_here(request):
-                await store.answer_stop(request.request_id)
-            else:
-                left = True
-        return left
+        requests = [each for each in await store.stop_requests() if each.request_id not in self._own]
+        # All of them before the first is answered: what they ask for may have ended by then.
+        stopped = [each for each in requests if self._stop_here(each)]
+        for request in stopped:
+            await store.answer_stop(request.request_id)
+        return len(stopped) < len(requests)
