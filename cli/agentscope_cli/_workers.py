@@ -120,8 +120,8 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            # Who has it ignored, as nohup has SIGHUP, wants it so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # Who has it ignored, as nohup has SIGHUP, wants it so. A shell that starts a job does that to SIGINT.
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
         first = asyncio.create_task(self._keep(0))
         answers = asyncio.create_task(self._first_answers.wait())

@@ -110,3 +110,22 @@ async def test_a_close_that_is_cancelled_closes_the_rest_and_is_cancelled() -> N
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert closed.is_set()
+
+
+async def test_who_is_in_a_hurry_does_not_wait_for_what_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_resources, "HURRIED_SECONDS", 0.05)
+    closed: list[str] = []
+    resources = Resources()
+
+    async def closes() -> None:
+        closed.append("the rest")
+
+    resources.push("the rest", closes)
+    resources.push("this", hangs)
+    closing = asyncio.create_task(resources.aclose())
+    await asyncio.sleep(0)
+    resources.hurry()
+    async with asyncio.timeout(_resources.CLOSE_SECONDS / 2):
+        with pytest.raises(ExceptionGroup):
+            await closing
+    assert closed == ["the rest"]

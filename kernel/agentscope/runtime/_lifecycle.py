@@ -86,6 +86,10 @@ class Lifecycle:
                 _log.exception("closing after a failed start")
             raise
 
+    def hurry(self) -> None:
+        """Give what closes less time."""
+        self._resources.hurry()
+
     async def stop(self) -> None:
         """Run ``on_shutdown`` and close everything in reverse order. Raises an ``ExceptionGroup`` of what failed."""
         await self._resources.aclose()

@@ -12,6 +12,9 @@ _T = TypeVar("_T")
 CLOSE_SECONDS = 10.0
 """How long one resource may take to close, before it is cancelled."""
 
+HURRIED_SECONDS = 1.0
+"""The same, once somebody is in a hurry."""
+
 CANCELLED_SECONDS = 2.0
 """How long it may go on after that, before it is left behind."""
 
@@ -22,6 +25,11 @@ class Resources:
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._failures: list[Exception] = []
+        self._hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Let what closes now, and what will, have less time."""
+        self._hurried.set()
 
     async def enter(self, name: str, manager: AbstractAsyncContextManager[_T]) -> _T:
         """Enter a context manager; it is left when the resources close."""
@@ -42,19 +50,32 @@ class Resources:
 
     async def _close(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
         closing = asyncio.create_task(_run(close), name=f"closing {name}")
+        began = asyncio.get_running_loop().time()
         try:
-            _, late = await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+            late = await self._wait(closing)
         finally:
             # Also when the whole is cancelled: that is for what is being closed, and the rest still closes.
             if not closing.done():
                 await _cancel(closing)
         error = _failure(closing)
         if late:
-            timeout = TimeoutError(f"not closed within {CLOSE_SECONDS:g} seconds")
+            seconds = asyncio.get_running_loop().time() - began
+            timeout = TimeoutError(f"not closed within {seconds:.3g} seconds")
             timeout.__cause__, error = error, timeout
         if error is not None:
             error.add_note(f"while closing: {name}")
             self._failures.append(error)
+
+    async def _wait(self, closing: asyncio.Task[None]) -> bool:
+        """Wait for it as long as it may take; return whether that was not enough."""
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait([closing, hurried], timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
+        if self._hurried.is_set():
+            await asyncio.wait([closing], timeout=HURRIED_SECONDS)
+        return not closing.done()
 
 
 async def _run(close: Callable[[], Awaitable[object]]) -> None:

@@ -16,7 +16,7 @@ from agentscope.server._app import create_app
 from agentscope.server._connections import KEEPALIVE_SECONDS, Server
 from agentscope.server._keys import RUNTIME
 from agentscope.server._protocol import worded
-from agentscope.server._signals import interrupting, stop_signals
+from agentscope.server._signals import Stop, interrupting, stop_signals
 from agentscope.server._sockets import address_of, refuse_connections, until_empty
 from agentscope.server._worker import Worker
 
@@ -108,9 +108,9 @@ async def serve(
 ) -> None:
     """Serve a runtime on a bound socket until SIGTERM or SIGINT, then drain and stop in order.
 
-    ``on_ready`` is called with the address once requests are answered. A second signal cancels what still runs, a
-    third ends the process. With ``worker`` the socket is shared with other processes. The socket is closed at the
-    end. For the main thread alone.
+    ``on_ready`` is called with the address once requests are answered. A second signal cancels what still runs and
+    lets what closes have a second, a third ends the process. With ``worker`` the socket is shared with other
+    processes. The socket is closed at the end. For the main thread alone.
 
     Raises ``UserError`` when the project can't start, and what did not close.
     """
@@ -118,6 +118,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         stack.enter_context(sock)
         stop = stack.enter_context(stop_signals())
+        await stack.enter_async_context(_hurrying(stop, runtime))
         if worker is not None:
             await stack.enter_async_context(worker.connected(stop))
         runner = ServerRunner(create_app(runtime))
@@ -141,6 +142,22 @@ async def serve(
         finally:
             with interrupting(_BLOCKED_SECONDS):
                 await runner.cleanup()
+
+
+@asynccontextmanager
+async def _hurrying(stop: Stop, runtime: Runtime) -> AsyncGenerator[None]:
+    """Hand on to the runtime that there is no time any more."""
+
+    async def hurry() -> None:
+        await stop.hurried.wait()
+        runtime.hurry()
+
+    hurrying = asyncio.create_task(hurry())
+    try:
+        yield
+    finally:
+        hurrying.cancel()
+        await asyncio.wait([hurrying])
 
 
 @asynccontextmanager

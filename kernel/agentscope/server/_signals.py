@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
 
 class Stop:
@@ -42,10 +42,12 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Generator[Stop, None, None]:
-    """SIGINT and SIGTERM as a ``Stop``. For the main thread alone."""
+    """SIGINT, SIGTERM and SIGHUP as a ``Stop``. For the main thread alone."""
     stop = Stop()
     # Not the loop's own handlers: they run in the loop, and what blocks that could never be stopped.
-    previous = {number: signal.signal(number, stop.receive) for number in _NUMBERS}
+    # Who has SIGHUP ignored, as nohup has, wants it so.
+    handled = [each for each in _NUMBERS if each == signal.SIGINT or signal.getsignal(each) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop.receive) for number in handled}
     try:
         yield stop
     finally:
