@@ -104,6 +104,11 @@ class Runtime:
         return self._app
 
     @property
+    def running(self) -> int:
+        """How many invocations run in this process."""
+        return len(self._running)
+
+    @property
     def waiting(self) -> int:
         """How many invocations wait for their session or for a slot."""
         return self._admission.waiting

@@ -154,7 +154,8 @@ def _text(error: BaseException) -> str:
 def _from_http(error: web.HTTPException) -> ApiError:
     code = _HTTP_CODES.get(error.status, "INVALID_REQUEST")
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    return ApiError(error.status, code, HTTPStatus(error.status).description or error.reason, headers=headers)
+    message = "there is no such path" if error.status == 404 else HTTPStatus(error.status).description or error.reason
+    return ApiError(error.status, code, message, headers=headers)
 
 
 def _retry_after(seconds: float) -> dict[str, str]:

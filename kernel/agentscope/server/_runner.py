@@ -131,7 +131,7 @@ async def serve(
                 _warn_if_open(settings.host)
             on_ready(address_of(sock))
             await stop.asked.wait()
-            _log.info("stopping; what still runs has %g seconds to finish", settings.shutdown_timeout)
+            _log.info("stopping%s", _what_runs(runtime))
             if worker is not None:
                 await stack.enter_async_context(_leaving(site, worker))
             if not await _unless(stop.hurried, runner.drain()):
@@ -175,6 +175,12 @@ async def _leaving(site: web.BaseSite, worker: Worker) -> AsyncGenerator[None]:
     finally:
         leaving.cancel()
         await asyncio.wait([leaving])
+
+
+def _what_runs(runtime: Runtime) -> str:
+    count = runtime.running
+    what = "1 invocation has" if count == 1 else f"{count} invocations have"
+    return f": {what} {runtime.settings.server.shutdown_timeout:g} seconds to finish" if count else ""
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:

@@ -65,7 +65,9 @@ def _path_or_http_url(value: str | None) -> str | None:
 
 def _origin(value: str) -> str:
     scheme, _, host = value.partition("://")
-    if value != "*" and (scheme not in {"http", "https"} or re.fullmatch(r"[^\s/?#@]+", host) is None):
+    port = {"http": ":80", "https": ":443"}.get(scheme)
+    # What would never be equal to what a browser sends is a mistake.
+    if value != "*" and (port is None or host.endswith(port) or re.fullmatch(r"[^\s/?#@*A-Z]+", host) is None):
         raise ValueError("must be an origin as browsers send it, like https://app.example.com, or * for any")
     return value
 
