@@ -74,7 +74,8 @@ async def test_a_head_without_end_is_refused() -> None:
 
 async def test_so_many_brackets_are_refused_that_reading_them_would_hold_up_others() -> None:
     async with served(Echo) as server:
-        body = BytesIO(json.dumps(invocation(metadata={"x": [[]] * 300_000})).encode())
+        lists: list[list[int]] = [[]] * 300_000
+        body = BytesIO(json.dumps(invocation(metadata={"x": lists})).encode())
         response = await server.client.post("/invoke", data=body, headers={"Content-Type": "application/json"})
         assert response.status == 400
         assert "objects and lists" in (await response.json())["error"]["message"]

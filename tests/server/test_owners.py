@@ -56,7 +56,7 @@ class Notes(AgentApp):
 
 @asynccontextmanager
 async def owned(store: InMemorySessionRepository | None = None, **server: Any) -> AsyncGenerator[Served]:
-    sections = {"session": {"backend": "memory", "owner_claim": "sub"}, "server": server}
+    sections: dict[str, Any] = {"session": {"backend": "memory", "owner_claim": "sub"}, "server": server}
     store = store or InMemorySessionRepository()
     async with served(Notes, repository=store, authenticator=Header(), **sections) as running:
         yield running

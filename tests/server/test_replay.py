@@ -32,6 +32,10 @@ class Gate:
         for _ in range(lines):
             self._open.release()
 
+    async def passed(self) -> None:
+        """Return when one more line is allowed."""
+        await self._open.acquire()
+
     def app(self, lines: int, *, fails: bool = False) -> type[AgentApp]:
         """An app that says the numbers from 1 on."""
         gate = self
@@ -41,7 +45,7 @@ class Gate:
                 gate.runs += 1
                 for number in range(1, lines + 1):
                     try:
-                        await gate._open.acquire()
+                        await gate.passed()
                     except asyncio.CancelledError:
                         gate.cancelled.set()
                         raise
@@ -224,7 +228,7 @@ async def test_without_its_client_an_invocation_goes_on_and_saves() -> None:
             await runtime.session.load_session_state(ctx.session_id, memory=self.memory)
             await self.memory.add(msg)
             yield Msg("assistant", "1", "assistant")
-            await gate._open.acquire()
+            await gate.passed()
             yield Msg("assistant", "2", "assistant")
             await runtime.session.save_session_state(ctx.session_id, memory=self.memory)
 
