@@ -32,13 +32,13 @@ NAMES = {
     "agentscope.server": ["RUNTIME", "ServerRunner", "Worker", "create_app", "serve"],
     "agentscope.session": (
         "Caller Claim ConversationMovedError ConversationPage ExportFormatError InMemoryInvocationStore "
-        "InMemorySessionRepository InvocationRecord InvocationStore ItemPage Lease Leases LineBatch "
-        "LinePage ListChange ModuleChange ModuleHead NEVER_SAVED OnExisting PATIENCE Pause Place Pruner "
-        "Recorder Recording Revision SESSION_ID_PATTERN SessionContext SessionQueue SessionReader "
-        "SessionRepository SessionStore SessionSummary SessionUse Stateful StopReason StopRequest "
-        "StopRequests StoredSession StoredState Tally TaskUses Turn check_session_id export_sessions "
-        "follow_invocation hold_session import_sessions module_states read_conversation stopped_by "
-        "utc_text"
+        "InMemorySessionRepository InvocationRecord InvocationStore ItemPage KnownSession Lease Leases "
+        "LineBatch LinePage ListChange ModuleChange ModuleHead NEVER_SAVED OnExisting PATIENCE Pause "
+        "Place Pruner Recorder Recording Revision SESSION_ID_PATTERN SessionContext SessionQueue "
+        "SessionReader SessionRepository SessionStore SessionSummary SessionUse Stateful StopReason "
+        "StopRequest StopRequests StoredSession StoredState Tally TaskUses Turn check_session_id "
+        "export_sessions follow_invocation hold_session import_sessions module_states read_conversation "
+        "stopped_by utc_text"
     ).split(),
     "agentscope.telemetry": (
         "Exposition Inside Levels OFF Observation Observer Operation Telemetry begin current_observer "

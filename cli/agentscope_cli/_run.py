@@ -9,6 +9,9 @@ import click
 if TYPE_CHECKING:
     from agentscope.runtime.settings import LoadedSettings
 
+_MOST_CLOSING_SECONDS = 60.0
+"""How long a worker may take to end once its invocations have; longer, it hangs."""
+
 
 @click.command()
 @click.argument("project", default=".", type=click.Path(path_type=Path), metavar="[PATH]")
@@ -127,7 +130,9 @@ def _supervise(loaded: "LoadedSettings", log_format: str) -> None:
         announce(loaded.project.name, ready.address, facts, log_format)
 
     with listening_socket(server.host, server.port) as sock, metrics_folder(wanted=server.metrics) as metrics:
-        status = asyncio.run(Supervisor(sock, server.workers, on_ready, metrics=metrics).run())
+        patience = server.shutdown_timeout + _MOST_CLOSING_SECONDS
+        supervisor = Supervisor(sock, server.workers, on_ready, metrics=metrics, patience=patience)
+        status = asyncio.run(supervisor.run())
     sys.exit(status)
 
 

@@ -22,6 +22,9 @@ _log = logging.getLogger("agentscope.cli")
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
+_HURRIED_SECONDS = 15.0
+"""How long workers have after a second signal."""
+
 _HEALTHY_SECONDS = 30.0
 """A worker that has served this long is no sign of a fault that stays: the next pause is the first one again."""
 
@@ -87,7 +90,8 @@ class Supervisor:
     One that ends is replaced, after a pause that doubles from half a second to 30 while none serves for long.
     ``on_ready`` is called once, when all of them answer. ``command`` is another command line than this process's own,
     for a worker's index, and the descriptors of the socket and of the channel. ``metrics`` is where the workers keep
-    theirs, None when they keep none.
+    theirs, None when they keep none. ``patience`` is how many seconds after the first signal workers are killed that
+    have not ended.
     """
 
     def __init__(
@@ -98,8 +102,11 @@ class Supervisor:
         *,
         command: Callable[[int, int, int], Sequence[str]] | None = None,
         metrics: MetricsFolder | None = None,
+        patience: float = 120.0,
     ) -> None:
         self._sock = sock
+        self._patience = patience
+        self._deadline: asyncio.TimerHandle | None = None
         self._metrics = metrics
         self._command = command or _command
         self._count = count
@@ -130,19 +137,33 @@ class Supervisor:
         await asyncio.wait([first, answers], return_when=asyncio.FIRST_COMPLETED)
         answers.cancel()
         rest = () if self._stopping.is_set() else range(1, self._count)
-        await asyncio.gather(first, *(self._keep(index) for index in rest))
+        try:
+            await asyncio.gather(first, *(self._keep(index) for index in rest))
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
         return self._status
 
     def _on_signal(self, number: int) -> None:
         self._asked += 1
         self._stopping.set()
+        loop = asyncio.get_running_loop()
+        if self._asked <= 2:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = loop.call_later(self._patience if self._asked == 1 else _HURRIED_SECONDS, self._kill)
         if self._asked > 2:
             for worker in self._workers.values():
                 worker.signal(signal.SIGKILL)
-            asyncio.get_running_loop().remove_signal_handler(number)
+            loop.remove_signal_handler(number)
             signal.raise_signal(number)
         for worker in self._workers.values():
             self._stop(worker)
+
+    def _kill(self) -> None:
+        for worker in self._workers.values():
+            _log.error("worker %d, pid %d, has not ended and is killed", worker.index, worker.pid)
+            worker.signal(signal.SIGKILL)
 
     def _stop(self, worker: _Process) -> None:
         # Two signals that come quickly are one to who gets them: the second time it is told by the channel.

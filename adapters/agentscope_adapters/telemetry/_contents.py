@@ -11,8 +11,8 @@ import orjson
 from agentscope.message import Msg
 from agentscope.model import ChatResponse
 
-_MOST_CHARS: Final = 32 * 1024
-"""How much of one attribute is recorded: a batch of spans has to fit in one request."""
+_MOST_BYTES: Final = 8 * 1024
+"""How much of one attribute is recorded: a batch of spans has to fit in one request, and all that wait in memory."""
 
 
 def contents_of(about: Mapping[str, object]) -> dict[str, str]:
@@ -58,5 +58,7 @@ def _part(block: Any) -> dict[str, object]:
 
 
 def _json(value: object) -> str:
-    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode(errors="replace")
-    return text if len(text) <= _MOST_CHARS else text[:_MOST_CHARS] + "…"
+    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    if len(text) <= _MOST_BYTES:
+        return text.decode(errors="replace")
+    return text[:_MOST_BYTES].decode(errors="ignore") + "…"

@@ -1,5 +1,6 @@
 """Spans: what becomes of what the kernel tells, under the names of the conventions."""
 
+import re
 from collections.abc import Callable, Mapping
 from random import getrandbits
 from time import time_ns
@@ -23,6 +24,8 @@ from agentscope_adapters.telemetry._encoding import CLIENT, INTERNAL, SERVER
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,200})?")
+"""https://www.w3.org/TR/trace-context/#traceparent-header"""
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _LOW_64_BITS: Final = (1 << 64) - 1
 
@@ -46,7 +49,9 @@ class Tracing:
     def begin(self, operation: Operation, name: str = "", **about: object) -> "TraceSpan":
         headers = cast("Mapping[str, str]", about.pop("headers", {}))
         # With no trace in the headers, the span of a host program that traces by itself.
-        context = _PROPAGATOR.extract(headers, Context()) if "traceparent" in headers else None
+        # One of another form is no trace's, and the library would warn of each.
+        traced = _TRACEPARENT.fullmatch(headers.get("traceparent", "")) is not None
+        context = _PROPAGATOR.extract(headers, Context()) if traced else None
         parent = get_current_span(context).get_span_context()
         kind = SERVER if operation == "invocation" and name else INTERNAL
         return self.start(operation, name, about, parent if parent.is_valid else None, kind)

@@ -172,7 +172,7 @@ class Invocation(Generic[_T]):
         """Cancel the invocation if it still runs; return when all it held is closed and its session is free."""
         if self.task is None:
             return
-        self.cancel()
+        self.cancel(InvocationCancelledError("its client left, and the invocation was cancelled"))
         if self.task.done():
             # What it leaves to its done callbacks comes in the turn of the loop that is already under way.
             await asyncio.sleep(0)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from agentscope.errors import InvocationCancelledError
 from agentscope.runtime._admission import Admission
 from agentscope.runtime._invocation import Invocation
 from agentscope.session import StopReason, StopRequest, StopRequests, Turn, stopped_by
@@ -59,7 +60,7 @@ class RunningInvocations:
         if timeout > 0 and (running := self._running.keys() - self._left_behind):
             await asyncio.wait(running, timeout=timeout)
         for invocation in self._running.values():
-            invocation.cancel()
+            invocation.cancel(InvocationCancelledError("the server stopped before the invocation had ended"))
         if running := self._running.keys() - self._left_behind:
             _, late = await asyncio.wait(running, timeout=_CANCELLED_SECONDS)
             self._left_behind |= late

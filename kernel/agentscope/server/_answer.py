@@ -51,8 +51,11 @@ class Answer:
         """What its client is told when the invocation failed; None while it runs and when all went well."""
         error = self.invocation.error
         if self._failure is None and error is not None:
-            debug = self.invocation.runtime.settings.server.debug
-            self._failure = app_failure(error, self.invocation.request_id, debug=debug)
+            invocation = self.invocation
+            # Its own context, in which the log would find them, is over.
+            about = {"session_id": invocation.session_id, "invocation_id": invocation.invocation_id}
+            debug = invocation.runtime.settings.server.debug
+            self._failure = app_failure(error, invocation.request_id, debug=debug, about=about)
         return self._failure
 
     @property

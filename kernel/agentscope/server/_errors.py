@@ -65,12 +65,18 @@ class ApiError(Exception):
     message: str
     details: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    request_id: str | None = None
+    """That of the request which failed so, when this one repeats it; None when that is this one."""
     closes: bool = False
     """Whether the connection can't be used again: what is left of the request on it can't be told from the next."""
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The ``error`` object of a response or a trailer."""
-        error: dict[str, Any] = {"code": self.code, "message": self.message, "request_id": request_id}
+        error: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "request_id": self.request_id or request_id,
+        }
         if self.details:
             error["details"] = list(self.details)
         return error
@@ -109,8 +115,13 @@ def refusal(error: Exception, request_id: str, *, debug: bool) -> ApiError:
             return app_failure(error, request_id, debug=debug)
 
 
-def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiError:
-    """What a client is told about an invocation that failed. The log gets the traceback when nobody expected it."""
+def app_failure(
+    error: BaseException, request_id: str, *, debug: bool, about: Mapping[str, str] | None = None
+) -> ApiError:
+    """What a client is told about an invocation that failed. The log gets the traceback when nobody expected it.
+
+    ``about`` are further fields for the log's records.
+    """
     match error:
         case ForbiddenError() | SessionBusyError() | SessionNotFoundError(is_foreign=True):
             code = next(code for kind, code in _CODE_OF.items() if isinstance(error, kind))
@@ -121,7 +132,7 @@ def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiErr
             return ApiError(409, "SESSION_BUSY", f"session {error.session_id!r} {what}; try again")
         case SessionStoreError():
             # Its text may name the database: that is for the log alone.
-            _log.error("the session store failed: %s, request %s", _text(error), request_id)
+            _log.error("the session store failed: %s, request %s", _text(error), request_id, extra=about)
             message = "the session store does not answer; try again"
             return ApiError(503, "NOT_READY", message, headers=_retry_after(1))
         case OverloadedError():
@@ -129,16 +140,16 @@ def app_failure(error: BaseException, request_id: str, *, debug: bool) -> ApiErr
         case InvocationCancelledError(by_request=True):
             return ApiError(409, "CANCELLED", str(error))
         case InvocationCancelledError():
-            return ApiError(503, "CANCELLED", "the server cancelled the invocation", headers=_retry_after(1))
+            return ApiError(503, "CANCELLED", str(error), headers=_retry_after(1))
         case InvocationTimeoutError():
             return ApiError(504, "TIMEOUT", f"the invocation was cancelled: {error}")
         case ModelError():
-            _log.error("%s, request %s", _text(error), request_id)
+            _log.error("%s, request %s", _text(error), request_id, extra=about)
             message = _text(error) if debug else f"model {error.slot!r}: {error.summary}"
             wait = error.retry_after if isinstance(error, ModelRateLimitError) else None
             return ApiError(502, "MODEL_ERROR", message, headers={} if wait is None else _retry_after(wait))
         case _:
-            _log.error("the app failed, request %s", request_id, exc_info=error)
+            _log.error("the app failed, request %s", request_id, exc_info=error, extra=about)
             message = f"{type(error).__name__}: {_text(error)}" if debug else "the app failed; its log has the details"
             return ApiError(500, "APP_ERROR", message)
 

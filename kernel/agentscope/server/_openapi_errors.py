@@ -106,7 +106,7 @@ STOPPING: Final = Refusal(
     "CANCELLED",
     503,
     "the server is stopping, and a running invocation was cut; see `Retry-After`",
-    "the server cancelled the invocation",
+    "the server stopped before the invocation had ended",
 )
 NOT_READY: Final = Refusal(
     "NOT_READY",

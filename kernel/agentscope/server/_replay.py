@@ -183,7 +183,10 @@ def _raise_stored(trailer: bytes | str) -> None:
     if error is not None:
         status = STATUS_OF_CODE.get(error["code"], 500)
         headers = {"Retry-After": "1"} if status in {429, 503} else {}
-        raise ApiError(status, error["code"], error["message"], error.get("details", ()), headers)
+        failure = ApiError(status, error["code"], error["message"], error.get("details", ()), headers)
+        # The log has its details under the first request's.
+        failure.request_id = error["request_id"]
+        raise failure
 
 
 def _trailer_of(lines: list[bytes], state: str, request: web.Request) -> bytes:

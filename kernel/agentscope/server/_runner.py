@@ -33,6 +33,8 @@ _CANCEL_SECONDS = 0.1
 _BACKLOG = 1024
 """How many connections may wait to be accepted. A burst past it is made to try again a second later."""
 
+_ACCEPTED_AT_ONCE = 32
+
 _BLOCKED_SECONDS = 12.0
 """How long something that closes may block the event loop; what only waits is stopped before."""
 
@@ -110,7 +112,8 @@ async def serve(
 
     ``on_ready`` is called with the address once requests are answered. A second signal cancels what still runs and
     lets what closes have a second, a third ends the process. With ``worker`` the socket is shared with other
-    processes. The socket is closed at the end. For the main thread alone.
+    processes. The socket is closed at the end, and takes nobody any more, whoever else may hold it. For the main
+    thread alone.
 
     Raises ``UserError`` when the project can't start, and what did not close.
     """
@@ -125,8 +128,11 @@ async def serve(
         try:
             if not await _unless(stop.asked, runner.setup()):
                 return
-            site = web.SockSite(runner, sock, backlog=_BACKLOG)
+            site = web.SockSite(runner, sock, backlog=_ACCEPTED_AT_ONCE)
             await site.start()
+            # Now the kernel's queue alone: asyncio accepts as many at a time as it is told, and logs as often when
+            # there are no descriptors left.
+            sock.listen(_BACKLOG)
             if (worker is None or worker.index == 0) and runtime.container.authenticator() is None:
                 _warn_if_open(settings.host)
             on_ready(address_of(sock))

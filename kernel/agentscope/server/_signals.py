@@ -9,6 +9,9 @@ from types import FrameType
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
+_DEAF_SECONDS = 3.0
+"""How long the loop may be blocked after a second signal."""
+
 
 class Stop:
     """That the process is to stop: ``asked`` to finish what runs, ``hurried`` to cancel it.
@@ -34,10 +37,20 @@ class Stop:
     def receive(self, number: int, _: FrameType | None) -> None:
         """Handle a signal. Python calls this in the main thread, whatever blocks there."""
         self._count += 1
+        if self._count == 2:
+            # What blocks the loop would keep it from being heard.
+            signal.signal(signal.SIGALRM, self._interrupt)
+            signal.setitimer(signal.ITIMER_REAL, _DEAF_SECONDS, _DEAF_SECONDS)
+            self._loop.call_soon_threadsafe(signal.setitimer, signal.ITIMER_REAL, 0)
         if self._count > 2:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._loop.call_soon_threadsafe(self.ask)
+
+    def _interrupt(self, *_: object) -> None:
+        # Where no task runs, the process stood still, not the loop.
+        if asyncio.current_task(self._loop) is not None:
+            raise TimeoutError(f"blocked the event loop for {_DEAF_SECONDS:g} seconds after a second signal to stop")
 
 
 @contextmanager
@@ -48,9 +61,11 @@ def stop_signals() -> Generator[Stop, None, None]:
     # Who has SIGHUP ignored, as nohup has, wants it so.
     handled = [each for each in _NUMBERS if each == signal.SIGINT or signal.getsignal(each) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, stop.receive) for number in handled}
+    previous[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)
     try:
         yield stop
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
