@@ -26,8 +26,8 @@ NAMES = {
         "tracked_state"
     ).split(),
     "agentscope.runtime": (
-        "AgentApp Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext Watch open_sessions "
-        "outcome_of runtime"
+        "AgentApp Bell Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext Watch "
+        "open_sessions outcome_of runtime"
     ).split(),
     "agentscope.server": ["RUNTIME", "ServerRunner", "Worker", "create_app", "serve"],
     "agentscope.session": (

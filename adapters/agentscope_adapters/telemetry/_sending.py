@@ -16,7 +16,7 @@ _SpanT = TypeVar("_SpanT")
 _QUEUE: Final = 4096
 """How many spans may wait. When more come, the oldest are lost."""
 
-_BATCH: Final = 256
+_BATCH: Final = 1024
 _BATCH_SECONDS: Final = 1.0
 """How long spans wait for others to be sent with, and how long after a failure it is tried again."""
 

@@ -5,6 +5,7 @@ from agentscope.runtime._facade import runtime
 from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._models import ModelHandle, ModelSlots, ModelStream
 from agentscope.runtime._outcomes import outcome_of
+from agentscope.runtime._pump import Bell
 from agentscope.runtime._runtime import Runtime
 from agentscope.runtime._sessions import open_sessions
 from agentscope.runtime._stream import MsgStream
@@ -13,6 +14,7 @@ from agentscope.session import SessionContext
 
 __all__ = [
     "AgentApp",
+    "Bell",
     "Invocation",
     "ModelHandle",
     "ModelSlots",

@@ -180,7 +180,18 @@ class Lifecycle:
 
     async def _open_authenticator(self) -> Authenticator:
         auth = self._settings.server.auth
-        opened: object = await self._resources.enter("authenticator", self._auth_adapter()(auth, self._project))
+        try:
+            opened: object = await self._resources.enter("authenticator", self._auth_adapter()(auth, self._project))
+        except UserError:
+            raise
+        except Exception as error:
+            if auth.provider is None:
+                raise
+            # Without its text, which may quote a secret.
+            raise UserError(
+                f"server.auth.provider: {auth.provider!r} can't be opened: {type(error).__name__}; "
+                "the log has more with --log-level debug"
+            ) from error
         if not isinstance(opened, Authenticator):
             # None above all, which would let everyone in.
             raise UserError(

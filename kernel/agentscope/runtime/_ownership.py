@@ -8,6 +8,7 @@ from agentscope.module import SessionScope, SessionScopes
 from agentscope.session import KnownSession, SessionRepository
 
 _LONGEST_OWNER = 1024
+"""In characters; that of a number in bits."""
 
 
 class Ownership:
@@ -26,9 +27,11 @@ class Ownership:
         if self._claim is None:
             return None
         value = None if identity is None else identity.get(self._claim)
-        if isinstance(value, bool) or not isinstance(value, str | int) or not _can_be_stored(str(value)):
+        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < _LONGEST_OWNER:
+            return str(value)
+        if not isinstance(value, str) or not _can_be_stored(value):
             raise ForbiddenError(f"sessions belong to the claim {self._claim!r}, which this caller does not have")
-        return str(value)
+        return value
 
     async def require(self, session_id: str, owner: str | None) -> None:
         """Raise ``SessionNotFoundError`` when the session is there and is not the owner's; None may touch all."""
@@ -50,12 +53,12 @@ class Ownership:
             # Of a session that had this id before.
             self._scopes.drop(session_id)
 
-    async def require_to_begin(self, session_id: str, owner: str | None) -> None:
+    async def require_to_begin(self, session_id: str, owner: str) -> None:
         """The same for an invocation that begins: every load and save of it is checked again.
 
         So the owner of the state that this process has need not be looked up.
         """
-        resident = None if owner is None else self._scopes.find(session_id)
+        resident = self._scopes.find(session_id)
         if resident is None or resident.owner != owner:
             await self.require(session_id, owner)
 

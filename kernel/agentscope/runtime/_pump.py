@@ -1,9 +1,45 @@
 """The hand-over from an app to whoever reads its answer."""
 
 import asyncio
+import time
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
+
+
+class Bell:
+    """Wakes the readers of pumps that have waited for ``seconds``, give or take a tenth.
+
+    One clock for all of them: a timer for each wait costs more than the wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        # By age, the oldest first.
+        self._waiting: dict[asyncio.Future[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, reader: "asyncio.Future[None]") -> None:
+        """Wake this one in time."""
+        self._waiting[reader] = time.monotonic()
+        if self._timer is None:
+            self._timer = reader.get_loop().call_later(self._seconds / 10, self._ring)
+
+    def discard(self, reader: "asyncio.Future[None]") -> None:
+        """It waits no more."""
+        self._waiting.pop(reader, None)
+
+    def _ring(self) -> None:
+        self._timer = None
+        due = time.monotonic() - self._seconds
+        for reader, since in self._waiting.items():
+            if since > due:
+                break
+            if not reader.done():
+                reader.set_result(None)
+        if self._waiting:
+            loop = next(iter(self._waiting)).get_loop()
+            self._timer = loop.call_later(self._seconds / 10, self._ring)
 
 
 class Pump(Generic[_T]):
@@ -52,28 +88,29 @@ class Pump(Generic[_T]):
         self.closed = True
         self._wake_reader()
 
-    async def take(self, patience: float | None = None) -> list[_T]:
+    async def take(self, bell: Bell | None = None) -> list[_T]:
         """All that waits, as soon as anything does.
 
-        An empty list means that nothing came within ``patience`` seconds, or, when the pump is ``closed``, that
-        nothing more will.
+        An empty list means that nothing came before the bell rang, or, when the pump is ``closed``, that nothing more
+        will.
         """
         if not self._items and not self.closed:
-            await self._arrival(patience)
+            await self._arrival(bell)
         items, self._items, self._size = self._items, [], 0
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         return items
 
-    async def _arrival(self, patience: float | None) -> None:
-        self._reader = self._loop.create_future()
-        alarm = None if patience is None else self._loop.call_later(patience, self._wake_reader)
+    async def _arrival(self, bell: Bell | None) -> None:
+        reader = self._reader = self._loop.create_future()
+        if bell is not None:
+            bell.add(reader)
         try:
-            await self._reader
+            await reader
         finally:
             self._reader = None
-            if alarm is not None:
-                alarm.cancel()
+            if bell is not None:
+                bell.discard(reader)
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -24,6 +24,7 @@ from agentscope.runtime._invocation import Invocation
 from agentscope.runtime._lifecycle import Lifecycle
 from agentscope.runtime._models import ModelSlots
 from agentscope.runtime._ownership import Ownership
+from agentscope.runtime._pump import Bell
 from agentscope.runtime._running import RunningInvocations
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._tools import toolkit_handle
@@ -59,6 +60,8 @@ class Runtime:
         self.models = ModelSlots(self.container.models.providers, settings.models)
         self.tools = toolkit_handle(self.container.tools)
         self.scopes = SessionScopes(settings.session.max_resident)
+        self.keepalives = Bell(settings.server.keepalive_interval)
+        """For those who read answers: it rings when an app was silent for ``server.keepalive_interval``."""
         self.state = "new"
         self._app: AgentApp | None = None
         self._stopping = asyncio.Lock()
@@ -229,7 +232,8 @@ class Runtime:
         owner = self.owner_of(identity)
         turn = await self._admission.enter(session_id, owner, nested=nested)
         try:
-            await self._ownership.require_to_begin(session_id, owner)
+            if owner is not None:
+                await self._ownership.require_to_begin(session_id, owner)
             self._require_running(nested=nested)
             invocation = Invocation(
                 self,

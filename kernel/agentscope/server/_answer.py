@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 
 from agentscope.errors import InvocationCancelledError
-from agentscope.runtime import Invocation
+from agentscope.runtime import Bell, Invocation
 from agentscope.server._errors import ApiError, app_failure
 from agentscope.session import Recorder, Recording
 
@@ -30,14 +30,19 @@ class Answer:
         self._trailer: bytes | None = None
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done: its invocation has ended, and what is kept of it is."""
+        return self.closed and (self._recording is None or self._trailer is not None)
+
+    @property
     def is_numbered(self) -> bool:
         """Whether its lines can be asked for again, by their number."""
         return self._recording is not None
 
-    async def take(self, patience: float | None = None) -> list[bytes]:
+    async def take(self, bell: Bell | None = None) -> list[bytes]:
         """The lines that wait, as ``Pump.take`` gives them."""
         pump = self.invocation.pump
-        lines = await pump.take(patience)
+        lines = await pump.take(bell)
         # As of now: what comes while the lines are kept is for the next one who takes.
         closed = pump.closed
         self.taken += len(lines)

@@ -17,7 +17,7 @@ from agentscope.server._errors import refusal
 from agentscope.server._health import health, ready
 from agentscope.server._invoke import invoke
 from agentscope.server._keys import CLAIMS, CORS, DETACHED, REQUEST_ID, RUNTIME, STARTED
-from agentscope.server._lifetime import Lifetime
+from agentscope.server._lifetime import Lifetime, end_connection
 from agentscope.server._metrics import metrics
 from agentscope.server._observed import observed
 from agentscope.server._openapi import OpenApi
@@ -43,7 +43,6 @@ def create_app(runtime: Runtime) -> web.Application:
     app.cleanup_ctx.append(lifetime.run)
     app.cleanup_ctx.append(_require_who_calls)
     app.on_shutdown.append(lifetime.drain)
-    app.on_response_prepare.append(lifetime.end_connection)
     if runtime.settings.server.cors_origins:
         app[CORS] = Cors(runtime.settings.server.cors_origins)
         app.on_response_prepare.append(app[CORS].allow)
@@ -87,7 +86,7 @@ async def _close_detached(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, see who calls, and give every failure the API's shape."""
+    """Name the request, see who calls, give every failure the API's shape, and say when a connection is to end."""
     given = request.headers.get("X-Request-Id")
     request_id = given if given is not None and _SAFE_ID.fullmatch(given) else new_id()
     request[REQUEST_ID] = request_id
@@ -102,7 +101,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         claims = await authenticate(request)
         if claims is not None:
             request[CLAIMS] = claims
-        return await handler(request)
+        response = await handler(request)
     except ConnectionError:
         # The client is gone: there is nobody to tell. What an app raises never comes here as it is.
         raise
@@ -110,7 +109,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         runtime = request.app[RUNTIME]
         told = refusal(error, request_id, debug=runtime.settings.server.debug)
         runtime.telemetry.error_sent(told.code)
-        return told.response(request_id)
+        response = told.response(request_id)
     finally:
         # The task goes on to the connection's next request.
         current_request_id.reset(named)
+    end_connection(request, response)
+    return response

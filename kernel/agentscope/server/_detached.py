@@ -1,4 +1,4 @@
-"""Invocations that go on without their client: ``server.on_disconnect: continue``."""
+"""Answers without their client: they are ended, or go on with ``server.on_disconnect: continue``."""
 
 import asyncio
 import logging
@@ -11,17 +11,21 @@ _log = logging.getLogger("agentscope.server")
 
 
 class Detached:
-    """Reads the answers that nobody reads any more, so that their apps come to an end."""
+    """Ends what the handlers of requests have left: answers that nobody reads any more.
+
+    Those that go on are read to the end, so that their apps come to theirs; the others are cancelled.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, answer: Answer, recorder: Recorder | None) -> None:
-        """Let this one go on."""
+    def add(self, answer: Answer, recorder: Recorder | None, *, goes_on: bool) -> "asyncio.Task[None]":
+        """Take over an answer; return the task that ends it."""
         # In the context of no invocation: it would keep that one's state.
-        task = asyncio.get_running_loop().create_task(_finish(answer, recorder), context=Context())
+        task = asyncio.get_running_loop().create_task(_end(answer, recorder, goes_on=goes_on), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def aclose(self) -> None:
         """Cancel those that still run."""
@@ -31,11 +35,12 @@ class Detached:
             await asyncio.wait(self._tasks)
 
 
-async def _finish(answer: Answer, recorder: Recorder | None) -> None:
+async def _end(answer: Answer, recorder: Recorder | None, *, goes_on: bool) -> None:
     try:
-        await answer.finish(recorder)
-        # It is said in the log, if nowhere else.
-        _ = answer.failure
+        if goes_on:
+            await answer.finish(recorder)
+            # It is said in the log, if nowhere else.
+            _ = answer.failure
     except Exception:
         # A boundary: nobody else would be told.
         _log.exception("an invocation without its client, request %s", answer.invocation.request_id)

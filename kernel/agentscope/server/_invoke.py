@@ -69,20 +69,21 @@ async def _answer(request: web.Request, form: StreamFormat | None, answer: Answe
         goes_on = runtime.settings.server.on_disconnect == "continue"
         raise
     finally:
-        if goes_on:
-            request.app[DETACHED].add(answer, recorder)
-        else:
-            # Also when the client left: this handler is then cancelled, and with it the app.
-            await answer.aclose(recorder)
+        if not answer.is_over:
+            # Also when the client left: this handler is then cancelled, and with it the app. On a task of its own,
+            # for it may be cancelled a second time, and what has to be kept is to be kept.
+            ending = request.app[DETACHED].add(answer, recorder, goes_on=goes_on)
+            if not goes_on:
+                await asyncio.shield(ending)
 
 
 async def _stream(request: web.Request, answer: Answer, form: StreamFormat) -> web.StreamResponse:
     invocation = answer.invocation
-    patience = invocation.runtime.settings.server.keepalive_interval
-    lines = await answer.take(patience)
+    bell = invocation.runtime.keepalives
+    lines = await answer.take(bell)
     while not lines and not answer.closed and invocation.waits_for_session:
         # A keep-alive would settle the status, and this may still become a 409.
-        lines = await answer.take(patience)
+        lines = await answer.take(bell)
     if not lines and answer.closed:
         _raise_failure(answer)
     stream = Stream(request, form, invocation.invocation_id, first=1 if answer.is_numbered else None)
@@ -91,7 +92,7 @@ async def _stream(request: web.Request, answer: Answer, form: StreamFormat) -> w
             await stream.write(lines)
             # What is sent is let go of: an idle stream would keep it.
             lines.clear()
-            lines = await answer.take(patience)
+            lines = await answer.take(bell)
         if answer.failure is not None:
             invocation.runtime.telemetry.error_sent(answer.failure.code)
         await stream.end(lines, answer.trailer, failed=answer.failure is not None)

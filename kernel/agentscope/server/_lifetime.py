@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from agentscope.runtime import Runtime
+from agentscope.server._keys import RUNTIME
 from agentscope.server._protocol import Protocol
 
 
@@ -29,11 +30,9 @@ class Lifetime:
         if self._owns:
             await self._runtime.drain(self._runtime.settings.server.shutdown_timeout)
 
-    async def end_connection(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Once the runtime takes nothing new, say so with the last answer on each connection."""
-        if self._runtime.state != "running":
-            protocol = request.protocol
-            if not isinstance(protocol, Protocol) or not protocol.has_more:
-                response.force_close()
-                # aiohttp has written its own header by now.
-                response.headers["Connection"] = "close"
+
+def end_connection(request: web.Request, response: web.StreamResponse) -> None:
+    """Once the runtime takes nothing new, say so with the last answer on each connection."""
+    protocol = request.protocol
+    if request.app[RUNTIME].state != "running" and (not isinstance(protocol, Protocol) or not protocol.has_more):
+        response.force_close()

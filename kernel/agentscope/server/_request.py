@@ -71,9 +71,9 @@ async def read_invocation(request: web.Request) -> InvokeRequest:
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    keys = request.headers.getall("Idempotency-Key", ())
-    if not keys:
+    if "Idempotency-Key" not in request.headers:
         return None
+    keys = request.headers.getall("Idempotency-Key")
     if not request.app[RUNTIME].settings.server.replay_ttl:
         wrong = "is not honoured by this server: set server.replay_ttl, or send none"
     elif len(keys) > 1:

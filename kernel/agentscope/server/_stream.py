@@ -9,6 +9,7 @@ from aiohttp import HttpVersion11, web
 from agentscope.errors import SessionStoreError
 from agentscope.server._formats import StreamFormat
 from agentscope.server._keys import REQUEST_ID
+from agentscope.server._lifetime import end_connection
 
 _log = logging.getLogger("agentscope.server")
 
@@ -40,6 +41,8 @@ class Stream:
         if request.version < HttpVersion11:
             # Without chunks, only the end of the connection says that the answer is over.
             self.response.force_close()
+
+        end_connection(request, self.response)
 
     async def write(self, lines: Sequence[bytes]) -> None:
         """Send some lines; none at all is a sign of life."""

@@ -16,20 +16,21 @@ def together(parts: Sequence[Telemetry]) -> Telemetry:
 class _Observers:
     __slots__ = ("_observers", "wants_contents")
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[Observer], *, wants_contents: bool) -> None:
         self._observers = observers
-        self.wants_contents = any(observer.wants_contents for observer in observers)
+        self.wants_contents = wants_contents
 
     def begin(self, operation: Operation, name: str = "", **about: object) -> Observation:
         """See ``Observer.begin``."""
-        return _Observations([observer.begin(operation, name, **about) for observer in self._observers])
+        begun = [observer.begin(operation, name, **about) for observer in self._observers]
+        return _Observations(begun, wants_contents=self.wants_contents)
 
 
 class _Telemetries(_Observers):
     __slots__ = ("_telemetries",)
 
     def __init__(self, telemetries: Sequence[Telemetry]) -> None:
-        super().__init__(telemetries)
+        super().__init__(telemetries, wants_contents=any(each.wants_contents for each in telemetries))
         self._telemetries = telemetries
 
     def error_sent(self, code: str) -> None:
@@ -41,8 +42,8 @@ class _Telemetries(_Observers):
 class _Observations(_Observers):
     __slots__ = ("_observations",)
 
-    def __init__(self, observations: Sequence[Observation]) -> None:
-        super().__init__(observations)
+    def __init__(self, observations: Sequence[Observation], *, wants_contents: bool) -> None:
+        super().__init__(observations, wants_contents=wants_contents)
         self._observations = observations
 
     @property
