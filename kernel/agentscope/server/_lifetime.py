@@ -33,6 +33,9 @@ class Lifetime:
 
 def end_connection(request: web.Request, response: web.StreamResponse) -> None:
     """Once the runtime takes nothing new, say so with the last answer on each connection."""
+    if response.prepared or request.app[RUNTIME].state == "running":
+        # A client that was not told, for the headers are sent, uses its connection once more, and is told then.
+        return
     protocol = request.protocol
-    if request.app[RUNTIME].state != "running" and (not isinstance(protocol, Protocol) or not protocol.has_more):
+    if not isinstance(protocol, Protocol) or not protocol.has_more:
         response.force_close()
