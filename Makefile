@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The benchmarks run in what users install: some libraries import what the tests' tools bring along.
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
 # The tests run side by side, in as many processes; 0 is one after the other in one.
 TEST_PROCESSES ?= 2
 
@@ -33,15 +36,23 @@ format: $(STAMP)
 docs: $(STAMP) ## make docs/http.md from its template and the OpenAPI document
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP) ## print the ratios against bare aiohttp
-	$(BIN)/python -m benchmarks
+bench: $(BENCH_STAMP) ## print the ratios against bare aiohttp
+	$(BENCH_VENV)/bin/python -m benchmarks $(ROWS)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) "pip>=25.1"
+	$(INSTALL) --editable . --group dev
+	touch $@
+
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) "pip>=25.1"
+	$(INSTALL) --editable . --group bench
 	touch $@

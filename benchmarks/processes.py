@@ -68,8 +68,11 @@ class Workplace:
         return time.perf_counter() - begun
 
     @contextmanager
-    def serving(self, command: Command, message: str) -> Generator[tuple[int, Answer]]:
-        """Start a server, and give its port and its answer to its first message. It is ended with the block."""
+    def serving(self, command: Command, message: str, *, core: int | None = None) -> Generator[tuple[int, Answer]]:
+        """Start a server, and give its port and its answer to its first message. It is ended with the block.
+
+        With ``core`` it runs on that one alone; see ``own_core``.
+        """
         port = _free_port()
         log = self.folder / f"server-{port}.log"
         with log.open("wb") as output:
@@ -77,6 +80,9 @@ class Workplace:
             process = subprocess.Popen(
                 command(port), cwd=self.folder, env=self._environment, stdout=output, stderr=subprocess.STDOUT
             )
+            if core is not None:
+                # Before it has any other thread: those inherit it.
+                os.sched_setaffinity(process.pid, {core})
             try:
                 connection = _connect(port, process, log)
                 body = _post(connection, message)
@@ -88,6 +94,22 @@ class Workplace:
         """Start a server, ask it once, and end it."""
         with self.serving(command, message) as (_, answer):
             return answer
+
+
+@contextmanager
+def own_core() -> Generator[int | None]:
+    """A core for a server that is measured: what runs here, and what else is started, keeps off it until the block
+    ends. None where there is but one, or none can be chosen."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+    if len(cores) < 2:
+        yield None
+        return
+    core = max(cores)
+    os.sched_setaffinity(0, cores - {core})
+    try:
+        yield core
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def request_body(session_id: str, message: str) -> bytes:

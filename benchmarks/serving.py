@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.load import CONNECTIONS, Round, run_load
-from benchmarks.processes import Workplace
+from benchmarks.processes import Workplace, own_core
 from benchmarks.starting import PROJECTS, bare, kernel
 from benchmarks.table import Row, take_turns
 
@@ -69,8 +69,9 @@ def _load(
     connections: int = CONNECTIONS,
 ) -> tuple[list[Round], list[Round]]:
     with (
-        workplace.serving(kernel(project), message) as (port, answer),
-        workplace.serving(bare, message) as (bare_port, bare_answer),
+        own_core() as core,
+        workplace.serving(kernel(project), message, core=core) as (port, answer),
+        workplace.serving(bare, message, core=core) as (bare_port, bare_answer),
     ):
         for server, first in ((port, answer), (bare_port, bare_answer)):
             _check(first.body, lines)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.load import CONNECTIONS, run_load
-from benchmarks.processes import Command, Workplace
+from benchmarks.processes import Command, Workplace, own_core
 from benchmarks.starting import PROJECTS, bare, kernel
 from benchmarks.table import Row, take_turns
 
@@ -19,9 +19,9 @@ _SINK = Path(__file__).with_name("telemetry_sink.py")
 
 def measure_telemetry(workplace: Workplace) -> Iterator[Row | str]:
     """A span and a dozen of counts for each invocation; the spans go to a collector, which is another process."""
-    with workplace.serving(_sink, _MESSAGE) as (collector, _):
+    with own_core() as core, workplace.serving(_sink, _MESSAGE) as (collector, _):
         project = _project(workplace, collector)
-        yield _measure(workplace, kernel(project), "telemetry: 1 line, traces and metrics", limit=0.4)
+        yield _measure(workplace, kernel(project), core, "telemetry: 1 line, traces and metrics", limit=0.4)
 
 
 def _project(workplace: Workplace, collector: int) -> Path:
@@ -32,8 +32,11 @@ def _project(workplace: Workplace, collector: int) -> Path:
     return project
 
 
-def _measure(workplace: Workplace, ours: Command, what: str, limit: float) -> Row:
-    with workplace.serving(ours, _MESSAGE) as (port, _), workplace.serving(bare, _MESSAGE) as (bare_port, _):
+def _measure(workplace: Workplace, ours: Command, core: int | None, what: str, limit: float) -> Row:
+    with (
+        workplace.serving(ours, _MESSAGE, core=core) as (port, _),
+        workplace.serving(bare, _MESSAGE, core=core) as (bare_port, _),
+    ):
         for server in (port, bare_port):
             run_load(server, _MESSAGE, _WARM_SECONDS)
         rounds, bare_rounds = take_turns(

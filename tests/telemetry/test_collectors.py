@@ -95,7 +95,9 @@ async def test_an_endpoint_is_a_collector_or_the_address_of_its_traces(
 
 async def test_a_value_that_no_collector_could_read_costs_no_other(collector: Collector) -> None:
     async with serving(Obedient, tracing={"endpoint": collector.endpoint}) as served:
-        with served.runtime.watching("", {}) as watch:
+        watch = served.runtime.watch("", {})
+        assert watch is not None
+        with watch:
             with_child = watch.observation.begin("model_call", "main", model="half \ud83d of it")
             with_child.end(None, input_tokens=2**80)
         await served.lines(invocation("say 1"))

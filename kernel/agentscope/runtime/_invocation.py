@@ -84,13 +84,20 @@ class Invocation(Generic[_T]):
         self._alarm: asyncio.TimerHandle | None = None
         self._closing = False
         self._ended = False
+        self._on_end: Callable[[asyncio.Task[None]], None] = lambda _: None
         self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> "asyncio.Task[None]":
-        """Run the app in a task of its own, whose context knows the runtime and this invocation."""
+    def start(self, on_end: "Callable[[asyncio.Task[None]], None]") -> "asyncio.Task[None]":
+        """Run the app in a task of its own, whose context knows the runtime and this invocation.
+
+        ``on_end`` is called with the task when it is over, on every path.
+        """
         loop = asyncio.get_running_loop()
-        self.task = loop.create_task(self._run(), context=self._context())
-        self.task.add_done_callback(self._settle)
+        context = self._context()
+        self._on_end = on_end
+        self.task = loop.create_task(self._run(), context=context)
+        # A callback, because a task that is cancelled before its first step runs no line of its own.
+        self.task.add_done_callback(self._settle, context=context)
         if self._watch is not None:
             self._watch.hold()
         if self._timeout is not None:
@@ -318,6 +325,7 @@ class Invocation(Generic[_T]):
             self._closing = self._ended = True
             self.error = self._stop or InvocationCancelledError("the invocation was cancelled before it began")
             self.pump.close()
+        self._on_end(task)
         if self._watch is not None:
             self._watch.ended(self)
 

@@ -32,13 +32,11 @@ class RunningInvocations:
     def __len__(self) -> int:
         return len(self._running)
 
-    def add(self, invocation: Invocation[Any], task: asyncio.Task[None], turn: Turn, *, nested: bool) -> None:
-        """This one runs now. Its turn is given back when it has ended."""
-        turn.stops_by(invocation.cancel)
+    def start(self, invocation: Invocation[Any], turn: Turn, *, nested: bool) -> None:
+        """Let this one run. Its turn is given back when it has ended."""
         self._stop_requests().begin()
-        self._running[task] = invocation
-        # A callback, because a task that is cancelled before its first step runs no line of its own.
-        task.add_done_callback(partial(self._finish, turn, nested))
+        self._running[invocation.start(partial(self._finish, turn, nested))] = invocation
+        turn.stops_by(invocation.cancel)
 
     def cancel(self, session_id: str, reason: StopReason, owner: str | None) -> bool:
         """End the session's invocation; False when none runs here, or when the session is not ``owner``'s."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from agentscope.runtime._pump import Bell
 from agentscope.runtime._running import RunningInvocations
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._tools import toolkit_handle
-from agentscope.runtime._watch import Watch, is_watched, watching
+from agentscope.runtime._watch import Watch, watch
 from agentscope.runtime.settings import Settings, load_settings
 from agentscope.session import (
     Caller,
@@ -249,11 +249,10 @@ class Runtime:
                 timeout=self.settings.server.request_timeout,
                 watch=watch,
             )
-            task = invocation.start()
+            self._running.start(invocation, turn, nested=nested)
         except BaseException:
             self._admission.leave(turn, nested=nested)
             raise
-        self._running.add(invocation, task, turn, nested=nested)
         return invocation
 
     def invoke(
@@ -324,14 +323,12 @@ class Runtime:
         telemetry: Telemetry = self.container.telemetry()
         return telemetry
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether anyone wants to know of invocations."""
-        return is_watched(self.telemetry)
+    def watch(self, name: str, headers: Mapping[str, str]) -> Watch | None:
+        """What is told of an invocation that is begun in its block; None when nobody wants to know.
 
-    def watching(self, name: str, headers: Mapping[str, str]) -> AbstractContextManager[Watch]:
-        """Watch an invocation that the block begins: with the ``name`` and the ``headers`` of ``Operation``."""
-        return watching(self.telemetry, name, headers)
+        ``name`` and ``headers`` are those of ``Operation``.
+        """
+        return watch(self.telemetry, name, headers)
 
     @property
     def exposition(self) -> Exposition | None:
@@ -360,9 +357,10 @@ class Runtime:
             current_runtime.reset(runtime)
 
     async def _begin_watched(self, msg: Msg, encode: Callable[[Msg], tuple[_T, int]], **about: Any) -> Invocation[_T]:
-        if not self.is_watched:
+        watch = self.watch("", outgoing_headers())
+        if watch is None:
             return await self.begin(msg, encode, **about)
-        with self.watching("", outgoing_headers()) as watch:
+        with watch:
             return await self.begin(msg, encode, watch=watch, **about)
 
     def _levels(self) -> Levels:

@@ -13,9 +13,10 @@ def observed(handler: Handler) -> Handler:
 
     async def observing(request: web.Request) -> web.StreamResponse:
         runtime = request.app[RUNTIME]
-        if not runtime.is_watched:
+        watch = runtime.watch("POST /invoke", request.headers)
+        if watch is None:
             return await handler(request)
-        with runtime.watching("POST /invoke", request.headers) as watch:
+        with watch:
             request[WATCH] = watch
             try:
                 response = await handler(request)

@@ -58,7 +58,8 @@ _Block = Annotated[
 ]
 # Checks of their own, because a block may have keys that only its vendor knows, and a message may not. Of a long list
 # the first wrong block is enough: to name each of a million takes longer than all that an honest request ever does.
-_BLOCK_KEYS = ConfigDict(extra="allow", strict=True)
+# They are built for the first message that has blocks: no start waits for them.
+_BLOCK_KEYS = ConfigDict(extra="allow", strict=True, defer_build=True)
 BLOCKS: TypeAdapter[list[ContentBlock]] = TypeAdapter(list[_Block], config=_BLOCK_KEYS)
 """Content that is not a text."""
 
