@@ -17,6 +17,8 @@ _AT_START = [
     # An app that imports inside its methods has chosen to read a file there, once.
     ("agentscope/runtime/_imports.py", "_import"),
     ("agentscope_adapters/models/_vendor.py", "build_client"),
+    # The kernel answers it, without a disk.
+    ("agentscope/runtime/_memory.py", "resident_megabytes"),
     # In a thread, with a loop that serves nothing else.
     ("agentscope_adapters/storage/migrations.py", "_run_scripts"),
 ]

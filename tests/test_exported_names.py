@@ -25,11 +25,12 @@ NAMES = {
         "Tracked TrackedList child_modules current_invocation current_runtime is_tracked_list tracked_lists "
         "tracked_state"
     ).split(),
+    "agentscope.platform": ["Action", "Heartbeat", "Instance", "InstanceStatus", "Platform", "PlatformState"],
     "agentscope.runtime": (
-        "AgentApp Bell Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime SessionContext Watch "
-        "open_sessions outcome_of runtime"
+        "AgentApp Bell Invocation ModelHandle ModelSlots ModelStream MsgStream Runtime Service "
+        "SessionContext Watch open_sessions outcome_of runtime"
     ).split(),
-    "agentscope.server": ["RUNTIME", "ServerRunner", "Worker", "create_app", "serve"],
+    "agentscope.server": ["SERVICE", "ServerRunner", "Worker", "create_app", "serve", "setup"],
     "agentscope.session": (
         "Caller Claim ConversationMovedError ConversationPage ExportFormatError InMemoryInvocationStore "
         "InMemorySessionRepository InvocationRecord InvocationStore ItemPage KnownSession Lease Leases "

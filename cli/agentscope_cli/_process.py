@@ -20,8 +20,8 @@ _THREAD_SECONDS = 5.0
 _MANY_FILES = 1_048_576
 
 
-def run_process(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine as ``asyncio.run`` does, to the end of the process.
+def run_process(main: Coroutine[Any, Any, int | None]) -> None:
+    """Run a coroutine as ``asyncio.run`` does, to the end of the process, whose exit status it returns.
 
     ``asyncio.run`` waits for ever for a task that ignores its cancellation, and Python for threads. Here both are
     named in the log and left behind, and the process then ends with status 1. So it does after an ``ExceptionGroup``,
@@ -30,15 +30,17 @@ def run_process(main: Coroutine[Any, Any, None]) -> None:
     runner = asyncio.Runner()
     loop = runner.get_loop()
     try:
-        runner.run(main)
+        status = runner.run(main)
     except ExceptionGroup:
         _log.exception("stopped, but not everything closed")
-        sys.exit(1)
+        status = 1
     finally:
         if loop.run_until_complete(_cancel_the_rest()):
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
         threading.Thread(target=_end, daemon=True).start()
+    if status:
+        sys.exit(status)
 
 
 def allow_many_files() -> None:

@@ -1,6 +1,7 @@
 """``agentscope run``: serve a project, in this process or in several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ _MOST_CLOSING_SECONDS = 60.0
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--no-platform", is_flag=True, help="Don't speak to the hosting platform.")
+@click.option("--reload", is_flag=True, help="Load the project again when a file of it changes.")
 # What a supervisor gives its workers: which one it is, and the descriptors of the port and of the channel.
 @click.option("--as-worker", nargs=3, type=int, hidden=True)
 def run(
@@ -37,6 +39,7 @@ def run(
     log_level: str,
     log_format: str,
     no_platform: bool,
+    reload: bool,
     as_worker: tuple[int, int, int] | None,
 ) -> None:
     """Serve the project in PATH (default: this folder) until Ctrl-C."""
@@ -59,22 +62,22 @@ def run(
         "server.port": Flag("--port", port),
         "server.workers": Flag("--workers", workers),
     }
-    loaded = load_settings(project, config=config, assignments=assignments, flags=flags)
+    load = partial(load_settings, project, config=config, assignments=assignments, flags=flags)
+    loaded = load()
     if as_worker is not None:
-        _serve_as_worker(loaded, *as_worker)
-        return
-
-    from agentscope_cli._banner import warn_of_unused_keys
-
-    warn_of_unused_keys(loaded, no_platform=no_platform)
-    if loaded.settings.server.workers > 1:
-        _supervise(loaded, log_format)
+        _serve_as_worker(load, loaded, *as_worker, platform=not no_platform)
+    elif loaded.settings.server.workers == 1:
+        _serve(load, loaded, log_format, platform=not no_platform, watches=reload)
+    elif reload:
+        raise click.UsageError("--reload serves in one process: leave it out, or run with --workers 1")
     else:
-        _serve(loaded, log_format)
+        _supervise(loaded, log_format)
 
 
-def _serve(loaded: "LoadedSettings", log_format: str) -> None:
-    from agentscope.runtime import Runtime
+def _serve(
+    load: "Callable[[], LoadedSettings]", loaded: "LoadedSettings", log_format: str, *, platform: bool, watches: bool
+) -> None:
+    from agentscope.runtime import Runtime, Service
     from agentscope.server import serve
     from agentscope_cli._banner import announce, facts_of
     from agentscope_cli._process import run_process
@@ -82,20 +85,33 @@ def _serve(loaded: "LoadedSettings", log_format: str) -> None:
 
     server = loaded.settings.server
     sock = listening_socket(server.host, server.port)
-    runtime = Runtime(loaded.settings, project=loaded.project)
+    service = Service(Runtime(loaded.settings, project=loaded.project, load=load), platform=platform)
 
     def on_ready(address: str) -> None:
         _settle_memory()
-        announce(loaded.project.name, address, facts_of(runtime), log_format)
+        announce(loaded.project.name, address, facts_of(service.runtime), log_format)
 
-    run_process(serve(runtime, sock, on_ready))
+    serving = serve(service, sock, on_ready)
+    if watches:
+        from agentscope_cli._reloading import reloading
+
+        serving = reloading(service, loaded, serving)
+    run_process(serving)
 
 
-def _serve_as_worker(loaded: "LoadedSettings", index: int, port: int, channel: int) -> None:
+def _serve_as_worker(
+    load: "Callable[[], LoadedSettings]",
+    loaded: "LoadedSettings",
+    index: int,
+    port: int,
+    channel: int,
+    *,
+    platform: bool,
+) -> None:
     import os
     import socket
 
-    from agentscope.runtime import Runtime
+    from agentscope.runtime import Runtime, Service
     from agentscope.server import Worker, serve
     from agentscope_cli._banner import facts_of
     from agentscope_cli._process import run_process
@@ -104,13 +120,15 @@ def _serve_as_worker(loaded: "LoadedSettings", index: int, port: int, channel: i
     for descriptor in (port, channel):
         os.set_inheritable(descriptor, False)
     worker = Worker(index, socket.socket(fileno=channel))
-    runtime = Runtime(loaded.settings, project=loaded.project)
+    # To a platform they are one instance.
+    platform = platform and index == 0
+    service = Service(Runtime(loaded.settings, project=loaded.project, load=load), platform=platform)
 
     def on_ready(address: str) -> None:
         _settle_memory()
-        worker.tell("ready", address=address, facts=facts_of(runtime))
+        worker.tell("ready", address=address, facts=facts_of(service.runtime))
 
-    run_process(serve(runtime, socket.socket(fileno=port), on_ready, worker=worker))
+    run_process(serve(service, socket.socket(fileno=port), on_ready, worker=worker))
 
 
 def _supervise(loaded: "LoadedSettings", log_format: str) -> None:

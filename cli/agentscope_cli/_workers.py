@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from agentscope.hangup import Terminal
 from agentscope_cli._metrics_folder import MetricsFolder
 
 _log = logging.getLogger("agentscope.cli")
@@ -29,6 +30,9 @@ _HEALTHY_SECONDS = 30.0
 """A worker that has served this long is no sign of a fault that stays: the next pause is the first one again."""
 
 _USER_ERROR = 2
+
+_RESTART = 75
+"""The status that a platform's wish for a restart ends with; see ``agentscope.server.serve``."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -115,6 +119,7 @@ class Supervisor:
         self._facts: dict[str, Any] | None = None
         self._announced = False
         self._asked = 0
+        self._terminal = Terminal()
         self._stopping = asyncio.Event()
         self._first_answers = asyncio.Event()
         self._status = 0
@@ -122,8 +127,9 @@ class Supervisor:
     async def run(self) -> int:
         """Start, watch and stop the workers; return the exit status of this process.
 
-        That is 0 after an orderly end, 2 when the workers could not start by a mistake of the user's, which one of
-        them has told, and otherwise that of a worker that did not end well, as a shell has it.
+        That is 0 after an orderly end, 75 when the platform asks for a restart, 2 when the workers could not start by
+        a mistake of the user's, which one of them has told, and otherwise that of a worker that did not end well, as a
+        shell has it.
         """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
@@ -145,6 +151,17 @@ class Supervisor:
         return self._status
 
     def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP and not self._terminal.is_gone:
+            self._reload()
+        else:
+            self._stop_all(number)
+
+    def _reload(self) -> None:
+        if not self._stopping.is_set():
+            for worker in self._workers.values():
+                worker.tell(b"reload")
+
+    def _stop_all(self, number: int = signal.SIGTERM) -> None:
         self._asked += 1
         self._stopping.set()
         loop = asyncio.get_running_loop()
@@ -254,6 +271,11 @@ class Supervisor:
         elif event["event"] == "stopping" and not self._stopping.is_set():
             # It was told to by somebody else. It is replaced, and the others go on.
             worker.tell(b"leave")
+        elif event["event"] == "reload":
+            self._reload()
+        elif event["event"] == "restart" and not self._stopping.is_set():
+            self._status = _RESTART
+            self._stop_all()
         elif event["event"] == "drained":
             worker.is_drained = True
             self._let_go()

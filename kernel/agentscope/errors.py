@@ -85,7 +85,14 @@ class UserError(AgentScopeError):
 
 
 class ProjectError(UserError):
-    """The project folder or its ``app.py`` can't be used."""
+    """The project folder or its ``app.py`` can't be used.
+
+    ``brief`` says it without what the app's own error says, which may hold anything.
+    """
+
+    def __init__(self, message: str, *, brief: str | None = None) -> None:
+        super().__init__(message)
+        self.brief = brief or message
 
 
 class SchemaError(UserError):

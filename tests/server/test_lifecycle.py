@@ -79,7 +79,7 @@ class Serving:
 
     runtime: Runtime
     port: int
-    task: asyncio.Task[None]
+    task: asyncio.Task[int]
     clients: AsyncExitStack
 
     @property

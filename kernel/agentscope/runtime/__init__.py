@@ -7,6 +7,7 @@ from agentscope.runtime._models import ModelHandle, ModelSlots, ModelStream
 from agentscope.runtime._outcomes import outcome_of
 from agentscope.runtime._pump import Bell
 from agentscope.runtime._runtime import Runtime
+from agentscope.runtime._service import Service
 from agentscope.runtime._sessions import open_sessions
 from agentscope.runtime._stream import MsgStream
 from agentscope.runtime._watch import Watch
@@ -21,6 +22,7 @@ __all__ = [
     "ModelStream",
     "MsgStream",
     "Runtime",
+    "Service",
     "SessionContext",
     "Watch",
     "open_sessions",

@@ -15,6 +15,7 @@ from agentscope.session import InMemorySessionRepository, SessionRepository
 
 AUTHENTICATORS = "agentscope.authenticators"
 MODELS = "agentscope.models"
+PLATFORMS = "agentscope.platform"
 SESSION_BACKENDS = "agentscope.session_backends"
 TELEMETRY = "agentscope.telemetry"
 TOOLS = "agentscope.tools"
@@ -30,6 +31,7 @@ _OURS = {
         "anthropic": "agentscope_adapters.models.anthropic:AnthropicChatModel",
         "offline": "agentscope_adapters.models.offline:OfflineChatModel",
     },
+    PLATFORMS: {"http": "agentscope_adapters.platform.http:open_platform"},
     TELEMETRY: {
         "opentelemetry": "agentscope_adapters.telemetry.opentelemetry:open_tracing",
         "prometheus": "agentscope_adapters.telemetry.prometheus:open_metrics",

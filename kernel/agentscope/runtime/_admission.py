@@ -5,21 +5,30 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from agentscope.errors import InvocationCancelledError, OverloadedError
+from agentscope.runtime._slots import Slots
 from agentscope.runtime.settings import Settings
 from agentscope.session import SessionQueue, Turn
 
 
 class Admission:
-    """Lets invocations in. The session's queue comes first, then a slot, so that a hot session holds one slot only."""
+    """Lets invocations in. The session's queue comes first, then a slot, so that a hot session holds one slot only.
+
+    A runtime shares it with the one that takes its place: neither order nor limits are lost on the way.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._patience = settings.session.queue_timeout
-        self._waits_for_session = settings.session.on_conflict != "reject"
-        self._sessions = SessionQueue(self._patience, settings.session.on_conflict)
-        self._slots = asyncio.Semaphore(settings.server.max_concurrent_invocations)
+        self._sessions = SessionQueue(settings.session.queue_timeout, settings.session.on_conflict)
+        self._slots = Slots(settings.server.max_concurrent_invocations)
         self._max_queued = settings.server.max_queued
         self.waiting = 0
         """How many invocations wait to run."""
+
+    def follow(self, settings: Settings) -> None:
+        """Do as these settings say, from now on."""
+        self._sessions.timeout = settings.session.queue_timeout
+        self._sessions.on_conflict = settings.session.on_conflict
+        self._slots.resize(settings.server.max_concurrent_invocations)
+        self._max_queued = settings.server.max_queued
 
     async def enter(self, session_id: str, owner: str | None = None, *, nested: bool) -> Turn:
         """Return when the invocation of ``owner``'s session may run; ``leave`` must follow.
@@ -30,7 +39,7 @@ class Admission:
         another's, and ``InvocationCancelledError`` when another takes its place.
         """
         busy = self._sessions.is_busy(session_id)
-        may_wait = self._waits_for_session if busy else not nested and self._slots.locked()
+        may_wait = self._sessions.on_conflict != "reject" if busy else not nested and self._slots.locked
         if not may_wait:
             return await self._take(session_id, owner, nested)
         if self.waiting >= self._max_queued:
@@ -75,12 +84,12 @@ class Admission:
         return turn
 
     async def _take_slot(self, turn: Turn) -> None:
-        if not self._slots.locked():
+        if not self._slots.locked:
             await self._slots.acquire()
             return
         stopped: list[InvocationCancelledError] = []
         try:
-            async with asyncio.timeout(self._patience) as limit:
+            async with asyncio.timeout(self._sessions.timeout) as limit:
 
                 def stop(reason: InvocationCancelledError) -> None:
                     stopped.append(reason)

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dependency_injector import providers
 
 from agentscope.auth import Authenticator
-from agentscope.errors import ProjectError, ToolNameError, ToolServerError, UserError
+from agentscope.errors import ToolNameError, ToolServerError, UserError
 from agentscope.model import ChatModel
 from agentscope.module import StateModule
 from agentscope.runtime._adapters import AUTHENTICATORS, MODELS, SESSION_BACKENDS, TOOLS, find_adapter
@@ -17,9 +19,10 @@ from agentscope.runtime._app import AgentApp, check_app_class
 from agentscope.runtime._auto_state import find_state_modules
 from agentscope.runtime._container import KernelContainer, check_graph, check_port, overriding
 from agentscope.runtime._imports import ProjectModules
-from agentscope.runtime._project import explain, load_app_class
+from agentscope.runtime._project import explained, load_app_class
 from agentscope.runtime._resources import Resources
 from agentscope.runtime._sessions import open_sessions
+from agentscope.runtime._succession import Heirloom
 from agentscope.runtime._telemetry import TelemetryAdapters
 from agentscope.runtime.settings import McpServerSettings, ModelSettings, Settings
 from agentscope.session import Caller, Pruner, StopRequest
@@ -27,12 +30,15 @@ from agentscope.telemetry import Exposition, Levels, current_observer
 from agentscope.tool import Toolkit, ToolServer
 
 _log = logging.getLogger("agentscope.runtime")
+_T = TypeVar("_T")
 
 
 class Lifecycle:
     """The container of a runtime, and all that is opened for it.
 
-    ``app`` is the class to serve; None means the one that ``settings.app`` names in the folder ``project``.
+    ``app`` is the class to serve; None means the one that ``settings.app`` names in the folder ``project``. With a
+    ``predecessor`` it goes on with what that one has open and it would open alike; and as that one serves meanwhile,
+    whatever blocks is done in a thread.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Lifecycle:
         session_caller: Callable[[], Caller],
         stop_here: Callable[[StopRequest], bool],
         levels: Callable[[], Levels],
+        predecessor: "Lifecycle | None" = None,
     ) -> None:
         self.container = KernelContainer(
             settings=settings,
@@ -61,6 +68,8 @@ class Lifecycle:
         self._modules = ProjectModules(project)
         self._resources = Resources()
         self._levels = levels
+        self._predecessor = predecessor
+        self._heirlooms: dict[str, Heirloom[Any]] = {}
         self.servers: dict[str, ToolServer] = {}
         self.exposition: Exposition | None = None
 
@@ -72,9 +81,9 @@ class Lifecycle:
         try:
             self._modules.install()
             self._resources.push("the project's modules", self._forget_modules)
-            app_class = self._load_app_class()
+            app_class = await self._do(self._load_app_class)
             check_graph(self.container)
-            self._check_adapters()
+            await self._do(self._check_adapters)
             await self._open_telemetry()
             await self._open()
             return await self._start_app(app_class)
@@ -85,6 +94,8 @@ class Lifecycle:
                 # Why it could not start is what the caller must see.
                 _log.exception("closing after a failed start")
             raise
+        finally:
+            self._predecessor = None
 
     def hurry(self) -> None:
         """Give what closes less time."""
@@ -93,6 +104,17 @@ class Lifecycle:
     async def stop(self) -> None:
         """Run ``on_shutdown`` and close everything in reverse order. Raises an ``ExceptionGroup`` of what failed."""
         await self._resources.aclose()
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        return work() if self._predecessor is None else await asyncio.to_thread(work)
+
+    async def _enter(self, name: str, key: object, make: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
+        """Open something that may be left to a successor, or go on with what the predecessor has opened by ``key``."""
+        left = None if self._predecessor is None else self._predecessor._heirlooms.get(name)
+        heirloom: Heirloom[_T] = await Heirloom.open(key, make()) if left is None or left.key != key else left.share()
+        self._heirlooms[name] = heirloom
+        self._resources.push(name, heirloom.release)
+        return heirloom.value
 
     def _load_app_class(self) -> type[AgentApp]:
         if self._app_class is not None:
@@ -128,7 +150,7 @@ class Lifecycle:
         # First, so that it closes last: what is told while the rest closes gets out.
         if overriding(self.container.telemetry) is None:
             adapters = TelemetryAdapters(self._settings, self._project, self._levels)
-            telemetry, self.exposition = await adapters.open(self._resources)
+            telemetry, self.exposition = await adapters.open(self._enter)
             provider = self.container.telemetry
             provider.set_default(providers.Object(telemetry))  # pyright: ignore[reportUnknownMemberType]
         # The app's hooks, and the tasks that they start, begin operations of their own. The caller's context gets
@@ -142,8 +164,10 @@ class Lifecycle:
             self._set_authenticator(await self._open_authenticator())
         repository = self.container.session_repository
         if overriding(repository) is None:
-            store = open_sessions(self._settings.session, self._project)
-            opened = await self._resources.enter("session store", store)
+            session = self._settings.session
+            # What is in memory is the same whatever else its settings say.
+            key = "memory" if session.backend == "memory" else (session, self._project)
+            opened = await self._enter("session store", key, partial(open_sessions, session, self._project))
             try:
                 check_port("session_repository", opened)
             except TypeError as error:
@@ -156,7 +180,7 @@ class Lifecycle:
             pruner.start()
         for provider in self.container.models.providers.values():
             if overriding(provider) is None:
-                provider()
+                await self._do(provider)
         if overriding(self.container.tools) is None:
             tools = self.container.tools
             tools.set_default(providers.Object(await self._open_tools()))  # pyright: ignore[reportUnknownMemberType]
@@ -233,7 +257,7 @@ class Lifecycle:
             app = self._app = app_class()
             await app.on_startup()
         except Exception as error:
-            raise ProjectError(explain(error, self._project, app_class.__name__)) from error
+            raise explained(error, self._project, app_class.__name__) from error
         self._resources.push("on_shutdown", app.on_shutdown)
         return app
 

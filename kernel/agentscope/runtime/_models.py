@@ -127,6 +127,9 @@ class ModelSlots(Mapping[str, ModelHandle]):
     ) -> None:
         about = settings or {}
         self._handles = {slot: ModelHandle(slot, provider, about.get(slot)) for slot, provider in providers.items()}
+        # As attributes of their own they are found at once; a name that the mapping needs stays the mapping's.
+        taken = {*dir(type(self)), *vars(self)}
+        vars(self).update({slot: handle for slot, handle in self._handles.items() if slot not in taken})
 
     def __getitem__(self, slot: str) -> ModelHandle:
         try:

@@ -24,13 +24,21 @@ def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
     try:
         module = modules.load(module_name)
     except Exception as error:
-        raise ProjectError(explain(error, modules.folder, shown)) from error
+        raise explained(error, modules.folder, shown) from error
     cls = vars(module).get(class_name)
     if not isinstance(cls, type):
         classes = [name for name, value in vars(module).items() if _is_app_class(value)]
         hint = f"; set `app: {module_name}:{classes[0]}` in agentapp.yaml" if classes else ""
         raise ProjectError(f"{shown}: no class {class_name}{hint or ': write `class App(AgentApp):`'}")
     return check_app_class(cls, shown)
+
+
+def explained(error: Exception, folder: Path, where: str) -> ProjectError:
+    """What to raise for what a project's code has raised; ``where`` names it when no line of it did."""
+    message = explain(error, folder, where)
+    is_ours = isinstance(error, AgentScopeError | ModuleNotFoundError | SyntaxError)
+    brief = message if is_ours else f"{_place(error, folder) or where}: {type(error).__name__}"
+    return ProjectError(message, brief=brief)
 
 
 def explain(error: Exception, folder: Path, where: str) -> str:

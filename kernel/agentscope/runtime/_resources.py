@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextvars import Context
 from typing import TypeVar
 
 _log = logging.getLogger("agentscope.runtime")
@@ -51,8 +52,10 @@ class Resources:
     async def _close(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
         closing = asyncio.create_task(_run(close), name=f"closing {name}")
         began = asyncio.get_running_loop().time()
+        # In the context of nobody: the loop keeps a timer's, and all that it leads to, until the timer would be due.
+        waiting = asyncio.get_running_loop().create_task(self._wait(closing), context=Context())
         try:
-            late = await self._wait(closing)
+            late = await waiting
         finally:
             # Also when the whole is cancelled: that is for what is being closed, and the rest still closes.
             if not closing.done():

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from agentscope.errors import InvocationCancelledError
-from agentscope.runtime._admission import Admission
 from agentscope.runtime._invocation import Invocation
+from agentscope.runtime._succession import Succession
 from agentscope.session import StopReason, StopRequest, StopRequests, Turn, stopped_by
 
 _log = logging.getLogger("agentscope.runtime")
@@ -18,13 +18,14 @@ _CANCELLED_SECONDS = 10.0
 
 
 class RunningInvocations:
-    """What runs, each with the turn of its session that ``admission`` gave it.
+    """What runs, each with the turn of its session that it was given.
 
     ``stop_requests`` gives what looks for requests of other processes; it is told when something runs.
     """
 
-    def __init__(self, admission: Admission, stop_requests: Callable[[], StopRequests]) -> None:
-        self._admission = admission
+    def __init__(self, succession: Succession, stop_requests: Callable[[], StopRequests]) -> None:
+        self._succession = succession
+        self._admission = succession.admission
         self._stop_requests = stop_requests
         self._running: dict[asyncio.Task[None], Invocation[Any]] = {}
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -52,6 +53,11 @@ class RunningInvocations:
             return False
         return self.cancel(request.session_id, request.reason, request.owner)
 
+    async def all_ended(self) -> None:
+        """Wait until none runs, without cancelling any."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     async def drain(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for all to end, and cancel the rest."""
         # What an earlier drain left behind is not waited for again.
@@ -67,8 +73,10 @@ class RunningInvocations:
                 _log.error("goes on after its cancellation and is left behind: request %s", request_id)
 
     def _finish(self, turn: Turn, nested: bool, task: asyncio.Task[None]) -> None:
-        self._running.pop(task)
+        invocation = self._running.pop(task)
         self._left_behind.discard(task)
         if not self._running:
             self._stop_requests().rest()
         self._admission.leave(turn, nested=nested)
+        if self._succession.activity is not None:
+            self._succession.activity.ended(invocation.session_id, invocation.error)

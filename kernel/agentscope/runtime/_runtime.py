@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from agentscope.errors import (
 from agentscope.message import Msg, new_id
 from agentscope.model import ChatModel
 from agentscope.module import SessionScopes, current_invocation, current_runtime
-from agentscope.runtime._admission import Admission
+from agentscope.runtime._activity import Activity
 from agentscope.runtime._app import AgentApp
 from agentscope.runtime._container import check_port, replace
 from agentscope.runtime._current import delist, enlist, find_invocation
@@ -27,9 +28,10 @@ from agentscope.runtime._ownership import Ownership
 from agentscope.runtime._pump import Bell
 from agentscope.runtime._running import RunningInvocations
 from agentscope.runtime._stream import MsgStream
+from agentscope.runtime._succession import Succession
 from agentscope.runtime._tools import toolkit_handle
 from agentscope.runtime._watch import Watch, watch
-from agentscope.runtime.settings import Settings, load_settings
+from agentscope.runtime.settings import LoadedSettings, Settings, load_settings
 from agentscope.session import (
     Caller,
     Leases,
@@ -39,7 +41,7 @@ from agentscope.session import (
     TaskUses,
     check_session_id,
 )
-from agentscope.telemetry import Exposition, Levels, Telemetry, current_observer, outgoing_headers
+from agentscope.telemetry import Exposition, Telemetry, current_observer, outgoing_headers
 from agentscope.tool import ToolServer
 
 _T = TypeVar("_T")
@@ -49,13 +51,33 @@ class Runtime:
     """A kernel. Several may live in one process; none sees another.
 
     ``project`` is the folder of ``app.py``, which ``settings.app`` names; with ``app`` the class is given instead.
-    Use it as an async context manager, or call ``initialize`` and ``shutdown``.
+    Use it as an async context manager, or call ``initialize`` and ``shutdown``. ``load`` reads the project's settings
+    again, for a successor; None means that it can have none.
     """
 
-    def __init__(self, settings: Settings, *, project: Path | None = None, app: type[AgentApp] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        project: Path | None = None,
+        app: type[AgentApp] | None = None,
+        load: Callable[[], LoadedSettings] | None = None,
+        predecessor: "Runtime | None" = None,
+    ) -> None:
         self.settings = settings
         self.project = (project or Path.cwd()).resolve()
-        self._lifecycle = Lifecycle(settings, self.project, app, self._session_caller, self._stop_here, self._levels)
+        self._load = load
+        self._succession: Succession = Succession(settings) if predecessor is None else predecessor._succession
+        self._takes_over = predecessor is not None
+        self._lifecycle: Lifecycle = Lifecycle(
+            settings,
+            self.project,
+            app,
+            self._session_caller,
+            self._stop_here,
+            self._succession.levels,
+            None if predecessor is None else predecessor._lifecycle,
+        )
         self.container = self._lifecycle.container
         self.models = ModelSlots(self.container.models.providers, settings.models)
         self.tools = toolkit_handle(self.container.tools)
@@ -66,9 +88,11 @@ class Runtime:
         self._app: AgentApp | None = None
         self._stopping = asyncio.Lock()
         self._task_uses = TaskUses()
-        self._admission = Admission(settings)
+        self._admission = self._succession.admission
+        self._holders = 0
+        self._unheld = asyncio.Event()
         self._ownership = Ownership(settings.session.owner_claim, self.scopes, self.container.session_repository)
-        self._running = RunningInvocations(self._admission, self.container.stop_requests)
+        self._running = RunningInvocations(self._succession, self.container.stop_requests)
 
     @classmethod
     def from_project(
@@ -86,8 +110,21 @@ class Runtime:
 
         Raises ``UserError`` when the folder or its configuration is wrong.
         """
-        loaded = load_settings(Path(project), config=config, assignments=assignments, environment=environment)
-        return cls(loaded.settings, project=loaded.project)
+        load = partial(load_settings, Path(project), config=config, assignments=assignments, environment=environment)
+        loaded = load()
+        return cls(loaded.settings, project=loaded.project, load=load)
+
+    def successor(self) -> "Runtime":
+        """A new runtime of the same project, which is read again: see ``take_over``. It reads files, and blocks.
+
+        It goes on with this one's session store and telemetry where their settings are the same, and its sessions and
+        limits are counted together with this one's. Raises ``UserError`` when the configuration is wrong, and
+        ``RuntimeNotReadyError`` for a runtime that was made of settings alone.
+        """
+        if self._load is None:
+            raise RuntimeNotReadyError("this runtime was made from settings, not from a project: it can't be reloaded")
+        loaded = self._load()
+        return Runtime(loaded.settings, project=loaded.project, load=self._load, predecessor=self)
 
     @property
     def session(self) -> SessionStore:
@@ -132,7 +169,49 @@ class Runtime:
             raise
         self.state = "running"
         self.scopes.serve()
+        if not self._takes_over:
+            self.take_over()
+
+    def take_over(self) -> None:
+        """Take every new invocation from now on, also those that wait to run at the predecessor.
+
+        A successor does so once it is initialized and this is called; any other runtime does by itself. The
+        predecessor goes on with what runs there: call its ``retire``.
+        """
+        before = self._succession.current
+        self._succession.begin(self)
+        if before is not None:
+            before.state = "draining"
+            delist(before)
         enlist(self)
+
+    def activity(self) -> Activity:
+        """What this runtime, its predecessors and its successors do is counted, from the first call on."""
+        if self._succession.activity is None:
+            self._succession.activity = Activity()
+        return self._succession.activity
+
+    def hold(self) -> None:
+        """Somebody uses it beside its invocations, until ``let_go``: it does not retire meanwhile."""
+        self._holders += 1
+
+    def let_go(self) -> None:
+        """See ``hold``."""
+        self._holders -= 1
+        if not self._holders:
+            self._unheld.set()
+
+    async def retire(self) -> None:
+        """Shut down when the last invocation here has ended, and nobody holds this runtime any more.
+
+        For one whose place another has taken. Raises what ``shutdown`` does.
+        """
+        while self._holders or self._running:
+            await self._running.all_ended()
+            self._unheld.clear()
+            if self._holders:
+                await self._unheld.wait()
+        await self.shutdown()
 
     async def drain(self, timeout: float = 0.0) -> None:
         """Take no new invocation, wait up to ``timeout`` seconds for those that run, and cancel the rest."""
@@ -167,6 +246,7 @@ class Runtime:
                     await self._lifecycle.stop()
             finally:
                 delist(self)
+                self._succession.end(self)
 
     async def __aenter__(self) -> "Runtime":
         await self.initialize()
@@ -226,18 +306,47 @@ class Runtime:
         check_session_id(session_id)
         around = find_invocation()
         nested = around is not None and around.runtime is self and not around.ended
-        self._require_running(nested=nested)
         if nested and identity is None and around is not None:
             identity = around.identity
+        activity = self._succession.activity
+        if activity is not None:
+            activity.asked()
+        try:
+            return await self._begin(
+                msg, encode, session_id, request_id, invocation_id, metadata, identity, watch, nested=nested
+            )
+        except Exception as error:
+            if activity is not None:
+                activity.refused(error)
+            raise
+
+    async def _begin(
+        self,
+        msg: Msg,
+        encode: Callable[[Msg], tuple[_T, int]],
+        session_id: str,
+        request_id: str,
+        invocation_id: str | None,
+        metadata: dict[str, Any] | None,
+        identity: Mapping[str, Any] | None,
+        watch: Watch | None,
+        *,
+        nested: bool,
+    ) -> Invocation[_T]:
+        self._taker(nested=nested)
         owner = self.owner_of(identity)
         turn = await self._admission.enter(session_id, owner, nested=nested)
         try:
+            # Another may have taken this one's place meanwhile.
+            runtime = self._taker(nested=nested)
             if owner is not None:
-                await self._ownership.require_to_begin(session_id, owner)
-            self._require_running(nested=nested)
+                await runtime._ownership.require_to_begin(session_id, owner)
+                runtime = self._taker(nested=nested)
+            if runtime is not self:
+                runtime._require_owner(identity, owner)
             invocation = Invocation(
-                self,
-                self.app,
+                runtime,
+                runtime.app,
                 msg,
                 encode,
                 session_id=session_id,
@@ -246,10 +355,10 @@ class Runtime:
                 metadata=metadata,
                 identity=identity,
                 owner=owner,
-                timeout=self.settings.server.request_timeout,
+                timeout=runtime.settings.server.request_timeout,
                 watch=watch,
             )
-            self._running.start(invocation, turn, nested=nested)
+            runtime._running.start(invocation, turn, nested=nested)
         except BaseException:
             self._admission.leave(turn, nested=nested)
             raise
@@ -363,13 +472,19 @@ class Runtime:
         with watch:
             return await self.begin(msg, encode, watch=watch, **about)
 
-    def _levels(self) -> Levels:
-        return Levels(len(self.scopes), len(self._running), self.waiting)
+    def _require_owner(self, identity: Mapping[str, Any] | None, owner: str | None) -> None:
+        if self.owner_of(identity) != owner:
+            raise RuntimeNotReadyError("whose sessions are whose was changed by a reload just now: try again")
 
-    def _require_running(self, *, nested: bool) -> None:
+    def _taker(self, *, nested: bool) -> "Runtime":
+        """The runtime that an invocation which is asked of this one runs on."""
         # What runs is let finish, and what it asks for within itself is part of it.
-        if self.state != "running" and not (nested and self.state == "draining"):
-            raise RuntimeNotReadyError(f"the runtime is {self.state}: it takes invocations while it is running")
+        if nested and self.state == "draining":
+            return self
+        taker = self if nested else self._succession.current or self
+        if taker.state != "running":
+            raise RuntimeNotReadyError(f"the runtime is {taker.state}: it takes invocations while it is running")
+        return taker
 
     def _stop_here(self, request: StopRequest) -> bool:
         return self._running.stop(request)

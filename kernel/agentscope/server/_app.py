@@ -1,81 +1,129 @@
-"""The aiohttp application of a runtime."""
+"""The aiohttp application of a service, and its routes in an application of somebody else's."""
 
-import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from agentscope.errors import UserError
-from agentscope.message import new_id
-from agentscope.runtime import Runtime
-from agentscope.server._authentication import authenticate
+from agentscope.runtime import Runtime, Service
 from agentscope.server._cors import Cors
 from agentscope.server._detached import Detached
-from agentscope.server._errors import refusal
+from agentscope.server._endpoint import endpoint, respond
 from agentscope.server._health import health, ready
 from agentscope.server._invoke import invoke
-from agentscope.server._keys import CLAIMS, CORS, DETACHED, REQUEST_ID, RUNTIME, STARTED
-from agentscope.server._lifetime import Lifetime, end_connection
+from agentscope.server._keys import CORS, DETACHED, REQUEST_ID, SERVICE, STARTED
 from agentscope.server._metrics import metrics
 from agentscope.server._observed import observed
 from agentscope.server._openapi import OpenApi
 from agentscope.server._replay import resume
 from agentscope.server._sessions import cancel_session, delete_session, list_sessions, show_messages, show_session
-from agentscope.telemetry import current_request_id
-
-_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(runtime: Runtime) -> web.Application:
+class _Route(NamedTuple):
+    """``is_open``: everyone may call it, a probe that has no token above all."""
+
+    method: str
+    path: str
+    handler: Handler
+    is_open: bool = False
+
+
+# The path is matched before `%2F` is decoded, so that an id may hold a slash; an empty id is told what is wrong.
+_SESSION: Final = "/sessions/{session_id:[^/]*}"
+
+
+def create_app(service: Service | Runtime) -> web.Application:
     """An application that serves a runtime, and starts and stops it unless it is started already.
 
     Run it with ``ServerRunner``, or at least with ``handler_cancellation=True``: a client that leaves then cancels the
-    app at once, instead of at the next line it can't be sent.
+    app at once, instead of at the next line it can't be sent. It may be mounted in another application with
+    ``add_subapp``, under any prefix; several may be.
     """
-    app = web.Application(middlewares=[_errors])
-    app[RUNTIME] = runtime
-    app[STARTED] = time.monotonic()
-    app[DETACHED] = Detached()
-    app.cleanup_ctx.append(_close_detached)
-    lifetime = Lifetime(runtime)
-    app.cleanup_ctx.append(lifetime.run)
-    app.cleanup_ctx.append(_require_who_calls)
-    app.on_shutdown.append(lifetime.drain)
-    if runtime.settings.server.cors_origins:
-        app[CORS] = Cors(runtime.settings.server.cors_origins)
-        app.on_response_prepare.append(app[CORS].allow)
-    app.router.add_post("/invoke", observed(invoke))
-    app.router.add_get("/invocations/{invocation_id}/stream", resume, allow_head=False)
-    app.router.add_get("/health", health)
-    app.router.add_get("/ready", ready)
-    if runtime.settings.server.metrics:
-        app.router.add_get("/metrics", metrics)
-    app.router.add_get("/openapi.json", OpenApi().answer)
-    _add_sessions(app.router)
+    app = web.Application(middlewares=[_no_route])
+    _add(app, service, "")
     return app
 
 
-def _add_sessions(router: web.UrlDispatcher) -> None:
-    # The path is matched before `%2F` is decoded, so that an id may hold a slash; an empty id is told what is wrong.
-    one = "/sessions/{session_id:[^/]*}"
-    router.add_get("/sessions", list_sessions)
-    router.add_get(one, show_session)
-    router.add_delete(one, delete_session)
-    router.add_get(f"{one}/messages", show_messages)
-    router.add_post(f"{one}/cancel", cancel_session)
+def setup(app: web.Application, service: Service | Runtime, *, prefix: str = "") -> Service:
+    """Add a runtime's routes to an application of the host's, and its life to the application's.
+
+    The paths begin with ``prefix``. The host's middlewares run around them; what the host answers itself stays as it
+    is. The service that is returned is ``app[SERVICE]``: one application has one; mount a second with
+    ``add_subapp(prefix, create_app(…))``. Raises ``ValueError`` for an application that has one, and for a prefix that
+    does not begin with a slash, or ends with one.
+    """
+    if SERVICE in app:
+        raise ValueError("this application has a service already: app.add_subapp('/other', create_app(runtime))")
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise ValueError(f"prefix {prefix!r}: begin it with a slash, and end it without one")
+    added = _add(app, service, prefix)
+    if CORS in app:
+        # What matches no route is the host's to answer: a browser asks these before it sends a request.
+        for path in dict.fromkeys(route.path for route in added):
+            app.router.add_route(hdrs.METH_OPTIONS, prefix + path, endpoint(_no_such_method, is_open=False))
+    return app[SERVICE]
 
 
-async def _require_who_calls(app: web.Application) -> AsyncIterator[None]:
-    runtime = app[RUNTIME]
+def _add(app: web.Application, service: Service | Runtime, prefix: str) -> list[_Route]:
+    if isinstance(service, Runtime):
+        service = Service(service)
+    service.checks.append(_require_who_calls)
+    app[SERVICE] = service
+    app[STARTED] = time.monotonic()
+    app[DETACHED] = Detached()
+    app.cleanup_ctx.append(_close_detached)
+    app.cleanup_ctx.append(_live)
+    app.on_shutdown.append(_drain)
+    server = service.runtime.settings.server
+    if server.cors_origins:
+        app[CORS] = Cors(server.cors_origins)
+        app.on_response_prepare.append(_allow_pages)
+    routes = _routes(metered=server.metrics)
+    for route in routes:
+        app.router.add_route(route.method, prefix + route.path, endpoint(route.handler, is_open=route.is_open))
+    return routes
+
+
+def _routes(*, metered: bool) -> list[_Route]:
+    return [
+        _Route("POST", "/invoke", observed(invoke)),
+        _Route("GET", "/invocations/{invocation_id}/stream", resume),
+        *_get("/health", health, is_open=True),
+        *_get("/ready", ready, is_open=True),
+        *(_get("/metrics", metrics) if metered else ()),
+        *_get("/openapi.json", OpenApi().answer),
+        *_get("/sessions", list_sessions),
+        *_get(_SESSION, show_session),
+        _Route("DELETE", _SESSION, delete_session),
+        *_get(f"{_SESSION}/messages", show_messages),
+        _Route("POST", f"{_SESSION}/cancel", cancel_session),
+    ]
+
+
+def _get(path: str, handler: Handler, *, is_open: bool = False) -> Iterator[_Route]:
+    for method in (hdrs.METH_HEAD, hdrs.METH_GET):
+        yield _Route(method, path, handler, is_open)
+
+
+def _require_who_calls(runtime: Runtime) -> None:
     claim = runtime.settings.session.owner_claim
     if claim is not None and runtime.container.authenticator() is None:
         raise UserError(
             f"session.owner_claim: sessions belong to the claim {claim!r} of who calls, and nobody is asked who they "
             "are: set server.auth"
         )
-    yield
+
+
+async def _live(app: web.Application) -> AsyncIterator[None]:
+    async with app[SERVICE]:
+        yield
+
+
+async def _drain(app: web.Application) -> None:
+    await app[SERVICE].drain(app[SERVICE].runtime.settings.server.shutdown_timeout)
 
 
 async def _close_detached(app: web.Application) -> AsyncIterator[None]:
@@ -84,34 +132,19 @@ async def _close_detached(app: web.Application) -> AsyncIterator[None]:
     await app[DETACHED].aclose()
 
 
+async def _allow_pages(request: web.Request, response: web.StreamResponse) -> None:
+    # A request without an id is the host's own.
+    if REQUEST_ID in request:
+        await request.app[CORS].allow(request, response)
+
+
+async def _no_such_method(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPMethodNotAllowed(request.method, [])
+
+
 @web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name the request, see who calls, give every failure the API's shape, and say when a connection is to end."""
-    given = request.headers.get("X-Request-Id")
-    request_id = given if given is not None and _SAFE_ID.fullmatch(given) else new_id()
-    request[REQUEST_ID] = request_id
-    named = current_request_id.set(request_id)
-    try:
-        if request.method == hdrs.METH_OPTIONS and CORS in request.app:
-            # Browsers send no token with it.
-            preflight = request.app[CORS].preflight(request)
-            if preflight is not None:
-                return preflight
-        # Before anything else is done or said: who may not call learns not even which paths there are.
-        claims = await authenticate(request)
-        if claims is not None:
-            request[CLAIMS] = claims
-        response = await handler(request)
-    except ConnectionError:
-        # The client is gone: there is nobody to tell. What an app raises never comes here as it is.
-        raise
-    except Exception as error:
-        runtime = request.app[RUNTIME]
-        told = refusal(error, request_id, debug=runtime.settings.server.debug)
-        runtime.telemetry.error_sent(told.code)
-        response = told.response(request_id)
-    finally:
-        # The task goes on to the connection's next request.
-        current_request_id.reset(named)
-    end_connection(request, response)
-    return response
+async def _no_route(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What matches no route is refused as the routes refuse; those have all that goes around them already."""
+    if request.match_info.http_exception is None:
+        return await handler(request)
+    return await respond(request, handler)

@@ -8,13 +8,10 @@ from aiohttp import web
 
 from agentscope.auth import Claims, freeze_claims
 from agentscope.errors import AuthenticatorUnavailableError, ForbiddenError, UnauthorizedError
-from agentscope.server._health import health, ready
 from agentscope.server._keys import REQUEST_ID, RUNTIME
 
 _log = logging.getLogger("agentscope.server")
 
-# Whoever asks these is a probe that has no token. A route that isn't here is protected, and so is a path without one.
-_OPEN_TO_ALL: Final = frozenset({health, ready})
 _FRAMES: Final = 3
 
 
@@ -23,10 +20,8 @@ async def authenticate(request: web.Request) -> Claims | None:
 
     Raises ``UnauthorizedError``, ``ForbiddenError`` or ``AuthenticatorUnavailableError``: nobody is let in by mistake.
     """
-    if request.match_info.handler in _OPEN_TO_ALL:
-        return None
     try:
-        authenticator = request.app[RUNTIME].container.authenticator()
+        authenticator = request[RUNTIME].container.authenticator()
         if authenticator is None:
             return None
         _refuse_two_callers(request)

@@ -34,7 +34,7 @@ async def read_body(request: web.Request) -> bytes:
 
 async def _read(request: web.Request) -> bytes:
     # Not `request.read()`: its limit is that of the application this one may be mounted in.
-    limit = request.app[RUNTIME].settings.server.max_body_bytes
+    limit = request[RUNTIME].settings.server.max_body_bytes
     content = request.content
     compression = _compression(request)
     if compression is None and content.is_eof() and content.exception() is None:

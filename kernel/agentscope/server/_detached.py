@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from contextvars import Context
+from functools import partial
 
+from agentscope.runtime import Runtime
 from agentscope.server._answer import Answer
 from agentscope.session import Recorder
 
@@ -19,13 +21,20 @@ class Detached:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, answer: Answer, recorder: Recorder | None, *, goes_on: bool) -> "asyncio.Task[None]":
-        """Take over an answer; return the task that ends it."""
+    def add(
+        self, answer: Answer, recorder: Recorder | None, runtime: Runtime, *, goes_on: bool
+    ) -> "asyncio.Task[None]":
+        """Take over an answer; return the task that ends it. The ``runtime`` of its request is held until then."""
+        runtime.hold()
         # In the context of no invocation: it would keep that one's state.
         task = asyncio.get_running_loop().create_task(_end(answer, recorder, goes_on=goes_on), context=Context())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._finish, runtime))
         return task
+
+    def _finish(self, runtime: Runtime, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        runtime.let_go()
 
     async def aclose(self) -> None:
         """Cancel those that still run."""

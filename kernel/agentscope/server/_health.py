@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 
 from agentscope import __version__
-from agentscope.server._keys import REQUEST_ID, RUNTIME, STARTED
+from agentscope.server._keys import REQUEST_ID, SERVICE, STARTED
 
 
 async def health(request: web.Request) -> web.Response:
@@ -17,7 +17,7 @@ async def health(request: web.Request) -> web.Response:
         200,
         {
             "status": "healthy",
-            "instance_id": request.app[RUNTIME].settings.platform.instance_id,
+            "instance_id": request.app[SERVICE].runtime.settings.platform.instance_id,
             "uptime": round(uptime, 1),
             "version": __version__,
         },
@@ -26,12 +26,18 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Ready when the runtime takes invocations and everything it needs answers."""
-    runtime = request.app[RUNTIME]
+    service = request.app[SERVICE]
+    runtime = service.runtime
     if runtime.state != "running":
         return _json(request, 503, {"status": runtime.state, "dependencies": {}})
     states = await runtime.check_dependencies()
     up = "down" not in states.values()
-    return _json(request, 200 if up else 503, {"status": "ready" if up else "not_ready", "dependencies": states})
+    if service.platform_state is not None:
+        states["platform"] = "up" if service.platform_state == "up" else "down, not required"
+    document: dict[str, object] = {"status": "ready" if up else "not_ready", "dependencies": states}
+    if service.reload_error is not None:
+        document["reload_error"] = service.reload_error
+    return _json(request, 200 if up else 503, document)
 
 
 def _json(request: web.Request, status: int, document: dict[str, object]) -> web.Response:

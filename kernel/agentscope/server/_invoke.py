@@ -23,7 +23,7 @@ LARGEST_DOCUMENT: Final = 64 * 1024 * 1024
 
 async def invoke(request: web.Request) -> web.StreamResponse:
     """Answer one message."""
-    runtime = request.app[RUNTIME]
+    runtime = request[RUNTIME]
     form = choose_format(request)
     wanted = await read_invocation(request)
     invocation_id = new_id()
@@ -41,7 +41,7 @@ async def invoke(request: web.Request) -> web.StreamResponse:
 async def _begin(
     request: web.Request, wanted: InvokeRequest, invocation_id: str, recording: Recording | None
 ) -> Invocation[bytes]:
-    runtime = request.app[RUNTIME]
+    runtime = request[RUNTIME]
     try:
         return await runtime.begin(
             wanted.msg,
@@ -60,7 +60,8 @@ async def _begin(
 
 
 async def _answer(request: web.Request, form: StreamFormat | None, answer: Answer) -> web.StreamResponse:
-    runtime = answer.invocation.runtime
+    # Of the runtime that has opened the recording; the invocation may run on the next one.
+    runtime = request[RUNTIME]
     recorder = _recorder(runtime) if answer.is_numbered else None
     goes_on = False
     try:
@@ -72,7 +73,7 @@ async def _answer(request: web.Request, form: StreamFormat | None, answer: Answe
         if not answer.is_over:
             # Also when the client left: this handler is then cancelled, and with it the app. On a task of its own,
             # for it may be cancelled a second time, and what has to be kept is to be kept.
-            ending = request.app[DETACHED].add(answer, recorder, goes_on=goes_on)
+            ending = request.app[DETACHED].add(answer, recorder, runtime, goes_on=goes_on)
             if not goes_on:
                 await asyncio.shield(ending)
 

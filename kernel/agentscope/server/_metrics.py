@@ -10,7 +10,7 @@ from agentscope.server._keys import REQUEST_ID, RUNTIME
 
 async def metrics(request: web.Request) -> web.Response:
     """All metrics of the runtime, and with several workers of all of them."""
-    exposition = request.app[RUNTIME].exposition
+    exposition = request[RUNTIME].exposition
     if exposition is None:
         raise ApiError(404, "NOT_FOUND", "the runtime keeps no metrics")
     # With several workers it reads their files.

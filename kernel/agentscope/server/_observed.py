@@ -12,7 +12,7 @@ def observed(handler: Handler) -> Handler:
     """The handler, whose request is told of as an invocation when anybody wants to know."""
 
     async def observing(request: web.Request) -> web.StreamResponse:
-        runtime = request.app[RUNTIME]
+        runtime = request[RUNTIME]
         watch = runtime.watch("POST /invoke", request.headers)
         if watch is None:
             return await handler(request)

@@ -29,7 +29,7 @@ async def open_recording(
 
     Raises ``ApiError`` for a key that was used with another request.
     """
-    runtime = request.app[RUNTIME]
+    runtime = request[RUNTIME]
     owner = runtime.owner_of(request.get(CLAIMS))
     await runtime.require_access(wanted.session_id, owner)
     key, fingerprint = wanted.idempotency_key, wanted.fingerprint
@@ -50,7 +50,7 @@ async def open_recording(
 
 async def resume(request: web.Request) -> web.StreamResponse:
     """The lines of an invocation after the one that is named, and those that are still to come."""
-    runtime = request.app[RUNTIME]
+    runtime = request[RUNTIME]
     form = choose_format(request)
     invocation_id = request.match_info["invocation_id"]
     after = _after(request)
@@ -78,7 +78,7 @@ async def repeat(
 
     None when it was refused meanwhile, and has done nothing: the request is to be begun again.
     """
-    store: InvocationStore = request.app[RUNTIME].container.invocations()
+    store: InvocationStore = request[RUNTIME].container.invocations()
     # No sign of life before the first line: it may wait for its session, and still be refused.
     async with aclosing(follow_invocation(store, record.invocation_id, 0, inf)) as pages:
         first = await anext(pages, None)
@@ -89,7 +89,7 @@ async def _go_on(
     request: web.Request, record: InvocationRecord, form: StreamFormat | None, first: LinePage, after: int
 ) -> web.StreamResponse:
     """Answer with the page ``first``, of what comes after line ``after``, and with all that follows."""
-    runtime = request.app[RUNTIME]
+    runtime = request[RUNTIME]
     store: InvocationStore = runtime.container.invocations()
     patience = runtime.settings.server.keepalive_interval
     if after == 0 and first.state == "ended" and len(first.lines) == 1:

@@ -74,7 +74,7 @@ def _idempotency_key(request: web.Request) -> str | None:
     if "Idempotency-Key" not in request.headers:
         return None
     keys = request.headers.getall("Idempotency-Key")
-    if not request.app[RUNTIME].settings.server.replay_ttl:
+    if not request[RUNTIME].settings.server.replay_ttl:
         wrong = "is not honoured by this server: set server.replay_ttl, or send none"
     elif len(keys) > 1:
         wrong = "is given more than once"

@@ -6,15 +6,16 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
-from agentscope.runtime import Runtime
+from agentscope.runtime import Runtime, Service
 from agentscope.server._app import create_app
 from agentscope.server._connections import KEEPALIVE_SECONDS, Server
-from agentscope.server._keys import RUNTIME
+from agentscope.server._keys import SERVICE
 from agentscope.server._protocol import worded
 from agentscope.server._signals import Stop, interrupting, stop_signals
 from agentscope.server._sockets import address_of, refuse_connections, until_empty
@@ -37,6 +38,9 @@ _ACCEPTED_AT_ONCE = 32
 
 _BLOCKED_SECONDS = 12.0
 """How long something that closes may block the event loop; what only waits is stopped before."""
+
+RESTART_STATUS: Final = 75
+"""What supervisors take as "start me again": ``EX_TEMPFAIL`` of ``sysexits.h``."""
 
 _OTHERS_SECONDS = 15.0
 """How much longer than ``server.shutdown_timeout`` a worker waits for the drain of the others."""
@@ -88,15 +92,15 @@ class ServerRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        runtime = self.app.get(RUNTIME)
+        service = self.app.get(SERVICE)
 
         def tell(code: str) -> None:
-            if runtime is not None:
-                runtime.telemetry.error_sent(code)
+            if service is not None:
+                service.runtime.telemetry.error_sent(code)
 
         return Server(
             worded(server.request_handler, tell),
-            limit=sys.maxsize if runtime is None else runtime.settings.server.max_connections,
+            limit=sys.maxsize if service is None else service.runtime.settings.server.max_connections,
             tell=tell,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
@@ -106,9 +110,11 @@ class ServerRunner(web.AppRunner):
 
 
 async def serve(
-    runtime: Runtime, sock: socket.socket, on_ready: Callable[[str], None], *, worker: Worker | None = None
-) -> None:
-    """Serve a runtime on a bound socket until SIGTERM or SIGINT, then drain and stop in order.
+    service: Service | Runtime, sock: socket.socket, on_ready: Callable[[str], None], *, worker: Worker | None = None
+) -> int:
+    """Serve a runtime on a bound socket until SIGTERM or SIGINT, then drain and stop in order; SIGHUP reloads it.
+
+    Return the exit status of the process: 0, or 75 (``EX_TEMPFAIL``) when the platform asks for a restart.
 
     ``on_ready`` is called with the address once requests are answered. A second signal cancels what still runs and
     lets what closes have a second, a third ends the process. With ``worker`` the socket is shared with other
@@ -117,46 +123,54 @@ async def serve(
 
     Raises ``UserError`` when the project can't start, and what did not close.
     """
-    settings = runtime.settings.server
+    if isinstance(service, Runtime):
+        service = Service(service)
+    settings = service.runtime.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(sock)
         stop = stack.enter_context(stop_signals())
-        await stack.enter_async_context(_hurrying(stop, runtime))
+        await stack.enter_async_context(_hurrying(stop, service))
+        service.on_restart = stop.restart
         if worker is not None:
+            service.on_restart, service.on_reload = partial(worker.tell, "restart"), partial(worker.tell, "reload")
+            worker.on_reload = service.reload_soon
             await stack.enter_async_context(worker.connected(stop))
-        runner = ServerRunner(create_app(runtime))
+        runner = ServerRunner(create_app(service))
         try:
             if not await _unless(stop.asked, runner.setup()):
-                return
+                return RESTART_STATUS if stop.restarts else 0
+            stop.on_hangup = service.on_reload or service.reload_soon
             site = web.SockSite(runner, sock, backlog=_ACCEPTED_AT_ONCE)
             await site.start()
             # Now the kernel's queue alone: asyncio accepts as many at a time as it is told, and logs as often when
             # there are no descriptors left.
             sock.listen(_BACKLOG)
-            if (worker is None or worker.index == 0) and runtime.container.authenticator() is None:
+            if (worker is None or worker.index == 0) and service.runtime.container.authenticator() is None:
                 _warn_if_open(settings.host)
             on_ready(address_of(sock))
             await stop.asked.wait()
-            _log.info("stopping%s", _what_runs(runtime))
+            stop.on_hangup = None
+            _log.info("stopping%s", _what_runs(service))
             if worker is not None:
                 await stack.enter_async_context(_leaving(site, worker))
             if not await _unless(stop.hurried, runner.drain()):
-                await runtime.drain()
+                await service.drain(0.0)
             if worker is None or await worker.may_leave(settings.shutdown_timeout + _OTHERS_SECONDS):
                 refuse_connections(sock)
                 await until_empty(sock)
         finally:
             with interrupting(_BLOCKED_SECONDS):
                 await runner.cleanup()
+    return RESTART_STATUS if stop.restarts else 0
 
 
 @asynccontextmanager
-async def _hurrying(stop: Stop, runtime: Runtime) -> AsyncGenerator[None]:
-    """Hand on to the runtime that there is no time any more."""
+async def _hurrying(stop: Stop, service: Service) -> AsyncGenerator[None]:
+    """Hand on to the service that there is no time any more."""
 
     async def hurry() -> None:
         await stop.hurried.wait()
-        runtime.hurry()
+        service.hurry()
 
     hurrying = asyncio.create_task(hurry())
     try:
@@ -183,10 +197,10 @@ async def _leaving(site: web.BaseSite, worker: Worker) -> AsyncGenerator[None]:
         await asyncio.wait([leaving])
 
 
-def _what_runs(runtime: Runtime) -> str:
-    count = runtime.running
+def _what_runs(service: Service) -> str:
+    count = service.running
     what = "1 invocation has" if count == 1 else f"{count} invocations have"
-    return f": {what} {runtime.settings.server.shutdown_timeout:g} seconds to finish" if count else ""
+    return f": {what} {service.runtime.settings.server.shutdown_timeout:g} seconds to finish" if count else ""
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:

@@ -104,11 +104,11 @@ async def cancel_session(request: web.Request) -> web.Response:
 
 def owner_of(request: web.Request) -> str | None:
     """Whose sessions the caller may use; None for all."""
-    return request.app[RUNTIME].owner_of(request.get(CLAIMS))
+    return request[RUNTIME].owner_of(request.get(CLAIMS))
 
 
 def _runtime(request: web.Request) -> Runtime:
-    runtime = request.app[RUNTIME]
+    runtime = request[RUNTIME]
     if not runtime.is_initialized:
         raise RuntimeNotReadyError(f"the runtime is {runtime.state}")
     return runtime

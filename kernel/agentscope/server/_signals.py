@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+from agentscope.hangup import Terminal
+
+_HANGUP = getattr(signal, "SIGHUP", None)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
 
 _DEAF_SECONDS = 3.0
 """How long the loop may be blocked after a second signal."""
@@ -22,12 +25,22 @@ class Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
+        self.restarts = False
+        """That it is to be started again."""
+        self.on_hangup: Callable[[], None] | None = None
+        """Called when SIGHUP asks to reload; None while that is no time for it."""
+        self._terminal = Terminal()
         self._loop = asyncio.get_running_loop()
         self._count = 0
 
     def ask(self) -> None:
         """Ask the process to stop, once more if it was asked before."""
         (self.hurried if self.asked.is_set() else self.asked).set()
+
+    def restart(self) -> None:
+        """Ask the process to stop, and to be started again."""
+        self.restarts = True
+        self.asked.set()
 
     def hurry(self) -> None:
         """Ask it to stop without waiting for what runs."""
@@ -36,6 +49,9 @@ class Stop:
 
     def receive(self, number: int, _: FrameType | None) -> None:
         """Handle a signal. Python calls this in the main thread, whatever blocks there."""
+        if number == _HANGUP and not self._terminal.is_gone:
+            self._loop.call_soon_threadsafe(self._reload)
+            return
         self._count += 1
         if self._count == 2:
             # What blocks the loop would keep it from being heard.
@@ -47,6 +63,10 @@ class Stop:
             os.kill(os.getpid(), number)
         self._loop.call_soon_threadsafe(self.ask)
 
+    def _reload(self) -> None:
+        if self.on_hangup is not None:
+            self.on_hangup()
+
     def _interrupt(self, *_: object) -> None:
         # Where no task runs, the process stood still, not the loop.
         if asyncio.current_task(self._loop) is not None:
@@ -55,7 +75,10 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Generator[Stop, None, None]:
-    """SIGINT, SIGTERM and SIGHUP as a ``Stop``. For the main thread alone."""
+    """SIGINT and SIGTERM as a ``Stop``, and SIGHUP when it says that the terminal is gone.
+
+    For the main thread alone.
+    """
     stop = Stop()
     # Not the loop's own handlers: they run in the loop, and what blocks that could never be stopped.
     # Who has SIGHUP ignored, as nohup has, wants it so.

@@ -7,9 +7,9 @@ from types import TracebackType
 from aiohttp import HttpVersion11, web
 
 from agentscope.errors import SessionStoreError
+from agentscope.server._endpoint import end_connection
 from agentscope.server._formats import StreamFormat
 from agentscope.server._keys import REQUEST_ID
-from agentscope.server._lifetime import end_connection
 
 _log = logging.getLogger("agentscope.server")
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from agentscope.server._signals import Stop
@@ -18,9 +18,9 @@ class Worker:
     ``index`` counts from 0. It stays with the place: a worker that replaces another has that one's. What only one
     process of a service is to do, such as speaking to the platform, is done by the worker with index 0.
     ``channel`` is a stream socket whose other end the supervisor alone holds. On it go lines: to the supervisor a
-    JSON object with its ``event``, ``ready``, ``stopping`` or ``drained``; from it ``hurry`` after a second signal,
-    ``leave`` when others go on with the port, and ``close`` when nobody does. Its end says that the supervisor is
-    gone: the worker then stops as after SIGTERM.
+    JSON object with its ``event``, ``ready``, ``stopping``, ``drained``, ``reload`` or ``restart``; from it
+    ``reload``, ``hurry`` after a second signal, ``leave`` when others go on with the port, and ``close`` when nobody
+    does. Its end says that the supervisor is gone: the worker then stops as after SIGTERM.
     """
 
     def __init__(self, index: int, channel: socket.socket) -> None:
@@ -29,6 +29,8 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._released = asyncio.Event()
         self._closes = False
+        self.on_reload: Callable[[], None] = lambda: None
+        """Called when the supervisor says ``reload``."""
         self.others_serve = asyncio.Event()
         """That others go on with the port while this one stops."""
 
@@ -69,6 +71,9 @@ class Worker:
             while line := await reader.readline():
                 if line == b"hurry\n":
                     stop.hurry()
+                    continue
+                if line == b"reload\n":
+                    self.on_reload()
                     continue
                 if line == b"leave\n":
                     self.others_serve.set()

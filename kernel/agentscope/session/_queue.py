@@ -72,8 +72,8 @@ class SessionQueue:
     """
 
     def __init__(self, timeout: float, on_conflict: OnConflict = "queue") -> None:
-        self._timeout = timeout
-        self._on_conflict: OnConflict = on_conflict
+        self.timeout = timeout
+        self.on_conflict: OnConflict = on_conflict
         self._busy: dict[str, _Busy] = {}
 
     def is_busy(self, session_id: str) -> bool:
@@ -104,9 +104,9 @@ class SessionQueue:
             return turn
         if not _may_touch(owner, busy):
             raise SessionNotFoundError(session_id, is_foreign=True)
-        if self._on_conflict == "reject" and not stays:
+        if self.on_conflict == "reject" and not stays:
             raise SessionBusyError(session_id, f"session {session_id!r} is running another invocation")
-        if self._on_conflict == "replace" and not stays:
+        if self.on_conflict == "replace" and not stays:
             _replace(busy)
         return await self._wait(busy, session_id, _Place(owner, stays=stays))
 
@@ -127,7 +127,7 @@ class SessionQueue:
             waiting = busy.waiting = deque()
         waiting.append(place)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 return await place.turn
         except BaseException as error:
             # The turn may have come in the same loop step as the time-out or the cancellation: pass it on.
@@ -137,7 +137,7 @@ class SessionQueue:
                 with suppress(ValueError):
                     waiting.remove(place)
             if isinstance(error, TimeoutError):
-                message = f"session {session_id!r} was still busy after {self._timeout:g} seconds"
+                message = f"session {session_id!r} was still busy after {self.timeout:g} seconds"
                 raise SessionBusyError(session_id, message) from error
             raise
 

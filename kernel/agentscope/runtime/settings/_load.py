@@ -35,3 +35,22 @@ def load_settings(
     from agentscope.runtime.settings._read import read_project
 
     return read_project(project, config, assignments, flags or {}, environment)
+
+
+def load_model_slots(
+    project: Path,
+    *,
+    config: Path | None = None,
+    assignments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """The names of the project's model slots, in the order of the file, from the sources of ``load_settings``.
+
+    No value is looked at: neither a ``${VAR}`` that is not set nor a secret's file that isn't there is in the way.
+
+    Raises ``ProjectError`` when the folder or the file isn't there, ``ConfigurationError`` for what can't be read and
+    for unknown keys.
+    """
+    from agentscope.runtime.settings._read import read_model_slots
+
+    return read_model_slots(project, config, assignments, environment)

@@ -12,7 +12,7 @@ from agentscope.runtime.settings._document import read_document
 from agentscope.runtime.settings._explain import explain
 from agentscope.runtime.settings._load import Flag
 from agentscope.runtime.settings._loaded import LoadedSettings
-from agentscope.runtime.settings._nodes import UNUSABLE, Node, merge, plain
+from agentscope.runtime.settings._nodes import UNUSABLE, Node, descend, merge, plain
 from agentscope.runtime.settings._overrides import from_assignments, from_flags, from_variables
 from agentscope.runtime.settings._problems import Origin, Report, Source
 from agentscope.runtime.settings._tree import Settings
@@ -35,11 +35,7 @@ def read_project(
     file = _find(project, config)
     report = Report()
     variables = read_variables(project, environment, report)
-    root = _read_file(file, _FILE_NAME if config is None else str(config), report)
-    conform(root, Settings, report)
-    for source in _overrides(variables, root, assignments, flags, report):
-        conform(source, Settings, report)
-        root = merge(root, source, report)
+    root = _read_sources(file, config, variables, assignments, flags, report)
     interpolate(root, variables, report)
     read_secrets(root, Settings, project, report)
     fill_keys(root, variables)
@@ -51,6 +47,36 @@ def read_project(
         raise
     report.raise_if_any()
     return LoadedSettings(settings, project.resolve(), file, root)
+
+
+def read_model_slots(
+    project: Path, config: Path | None, assignments: Sequence[str], environment: Mapping[str, str] | None
+) -> tuple[str, ...]:
+    """What ``load_model_slots`` promises."""
+    file = _find(project, config)
+    report = Report()
+    variables = read_variables(project, environment, report)
+    root = _read_sources(file, config, variables, assignments, {}, report)
+    report.raise_if_any()
+    *_, models = descend(root, ["models"])
+    return tuple(models.value) if models is not root and isinstance(models.value, dict) else ()
+
+
+def _read_sources(
+    file: Path,
+    config: Path | None,
+    variables: Variables,
+    assignments: Sequence[str],
+    flags: Mapping[str, Flag],
+    report: Report,
+) -> Node:
+    """All sources in one tree, as they are written: the keys are those of the settings, the values are unchecked."""
+    root = _read_file(file, _FILE_NAME if config is None else str(config), report)
+    conform(root, Settings, report)
+    for source in _overrides(variables, root, assignments, flags, report):
+        conform(source, Settings, report)
+        root = merge(root, source, report)
+    return root
 
 
 def _overrides(

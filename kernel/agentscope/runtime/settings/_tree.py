@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agentscope.runtime.settings._access import check_keys, check_tokens, known_algorithm, not_empty, written_token
+from agentscope.runtime.settings._platform import base_url, check_one_login, path_segment, sendable_token
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -254,10 +255,17 @@ class ServerSettings(_Section):
 class PlatformSettings(_Section):
     """``platform``. Without an endpoint there is no platform to speak to."""
 
-    endpoint: Annotated[HttpUrl | None, Field(repr=False)] = None
-    instance_id: str = Field(default_factory=socket.gethostname)
-    token: Secret | None = None
-    heartbeat_interval: Seconds = 30.0
+    endpoint: Annotated[HttpUrl | None, AfterValidator(base_url), Field(repr=False)] = None
+    provider: Annotated[str, AfterValidator(not_empty)] = "http"
+    instance_id: Annotated[str, AfterValidator(path_segment)] = Field(default_factory=socket.gethostname)
+    token: Annotated[Secret, AfterValidator(sendable_token)] | None = None
+    # Not so often that it is all that the platform does, nor so rarely that an instance seems to be gone.
+    heartbeat_interval: Annotated[float, Field(ge=0.01, le=24 * 3600, allow_inf_nan=False)] = 30.0
+
+    @model_validator(mode="after")
+    def _logs_in_once(self) -> "PlatformSettings":
+        check_one_login(self.endpoint, self.token)
+        return self
 
 
 class TracingSettings(_Section):

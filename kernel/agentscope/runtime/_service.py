@@ -1,0 +1,265 @@
+"""A project that is served: the runtime of the moment, and how the next one takes its place."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from datetime import UTC, datetime
+from operator import attrgetter
+from types import TracebackType
+from typing import Final
+
+from agentscope import __version__
+from agentscope.errors import ProjectError, RuntimeNotReadyError, UserError
+from agentscope.platform import Action, Heartbeat, InstanceStatus, Platform, PlatformState
+from agentscope.runtime._activity import Activity
+from agentscope.runtime._adapters import PLATFORMS, find_adapter
+from agentscope.runtime._memory import resident_megabytes
+from agentscope.runtime._resources import Resources
+from agentscope.runtime._runtime import Runtime
+
+_log = logging.getLogger("agentscope.runtime")
+
+_NEED_A_RESTART: Final = (
+    "server.host",
+    "server.port",
+    "server.workers",
+    "server.max_connections",
+    "server.cors_origins",
+    "server.metrics",
+    "platform",
+)
+"""What belongs to the process, and not to a runtime of it."""
+
+
+class Service:
+    """Starts a runtime, and lets another of the same project take its place; also what a platform speaks to.
+
+    A runtime that is started already is its starter's: it is served, and neither reloaded nor stopped. ``platform``
+    False leaves the platform that the settings name alone. ``checks`` are called with each runtime that has started;
+    what they raise keeps it from serving. ``on_restart`` is called when the platform asks for a restart, None where
+    the process is not the service's to end. ``on_reload`` is called when the platform asks for a reload, None meaning
+    that this process reloads by itself.
+    """
+
+    def __init__(self, runtime: Runtime, *, platform: bool = True) -> None:
+        self.runtime = runtime
+        """The one that takes new invocations."""
+        self.reload_error: str | None = None
+        """Why the last reload left the old version serving; None when it did not, or there was none."""
+        self.checks: list[Callable[[Runtime], None]] = []
+        self.on_restart: Callable[[], None] | None = None
+        self.on_reload: Callable[[], None] | None = None
+        self._with_platform = platform
+        self._platform: Platform | None = None
+        self._resources = Resources()
+        self._owns = False
+        self._stopping = False
+        self._one_at_a_time = asyncio.Lock()
+        self._asked: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: dict[Runtime, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> "Service":
+        """Start. Raises ``UserError`` for mistakes in the project; what was opened is closed again then."""
+        try:
+            await self._open_platform()
+            if not self.runtime.is_initialized:
+                self._owns = True
+                await self.runtime.initialize()
+            self._check(self.runtime)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def running(self) -> int:
+        """How many invocations run, those on old versions included."""
+        return sum(runtime.running for runtime in (self.runtime, *self._retiring))
+
+    @property
+    def platform_state(self) -> PlatformState | None:
+        """Whether the platform answers; None without one."""
+        return None if self._platform is None else self._platform.state
+
+    async def reload(self) -> None:
+        """Read the project again, start a new runtime of it, and let it take the place of the old one.
+
+        New invocations run on the new one from then on, and those that wait; running ones finish on the old one, which
+        is shut down when the last of them ends. State of sessions that was never saved stays behind. Raises
+        ``UserError`` when the new version does not start, and whatever else kept it from that: the old one serves on.
+        Raises ``RuntimeNotReadyError`` where there is nothing to reload.
+        """
+        async with self._one_at_a_time:
+            # Whoever asks from now on may mean what was written since.
+            self._asked = None
+            if not self._owns or self._stopping or not self.runtime.is_initialized:
+                raise RuntimeNotReadyError(f"a runtime that is {self._why_not()} can't be reloaded")
+            try:
+                successor = await self._start_successor()
+            except Exception as error:
+                self.reload_error = _said_in_public(error)
+                raise
+            self.reload_error = None
+            self._replace(successor)
+
+    def reload_soon(self) -> None:
+        """Begin to reload, and log how it ends; nothing more when a reload is about to begin anyway."""
+        if self._asked is None:
+            # In the context of nobody: it would keep that one's state.
+            self._asked = asyncio.get_running_loop().create_task(self.reload_and_tell(), context=Context())
+            self._tasks.add(self._asked)
+            self._asked.add_done_callback(self._tasks.discard)
+
+    async def reload_and_tell(self) -> None:
+        """``reload``, and log how it ends, whatever that is."""
+        try:
+            await self.reload()
+        except UserError as error:
+            _log.error("not reloaded, the old version serves on: %s", error)
+        except RuntimeNotReadyError as error:
+            _log.warning("not reloaded: %s", error)
+        except Exception:
+            # A boundary: nobody else would be told.
+            _log.exception("not reloaded, the old version serves on")
+
+    async def drain(self, timeout: float) -> None:
+        """Take no new invocation, wait up to ``timeout`` seconds for those that run, and cancel the rest."""
+        await self._stop_reloading()
+        if self._owns:
+            runtimes = [self.runtime, *self._retiring]
+            await asyncio.gather(*(runtime.drain(timeout) for runtime in runtimes))
+
+    def hurry(self) -> None:
+        """Let closing take no longer than it must."""
+        for runtime in (self.runtime, *self._retiring):
+            runtime.hurry()
+        self._resources.hurry()
+
+    async def aclose(self) -> None:
+        """Shut down. Raises an ``ExceptionGroup`` when something did not close; the rest is closed all the same."""
+        await self._stop_reloading()
+        failures: list[Exception] = []
+        for runtime in (*self._retiring, self.runtime):
+            if self._owns:
+                try:
+                    await runtime.shutdown()
+                except ExceptionGroup as group:
+                    failures += group.exceptions
+        retiring = list(self._retiring.values())
+        for task in retiring:
+            task.cancel()
+        if retiring:
+            await asyncio.wait(retiring)
+        try:
+            await self._resources.aclose()
+        except ExceptionGroup as group:
+            failures += group.exceptions
+        if failures:
+            raise ExceptionGroup("some resources did not close", failures)
+
+    def heartbeat(self) -> Heartbeat:
+        """See ``Instance.heartbeat``."""
+        activity = self._activity
+        metrics = {
+            "active_sessions": activity.sessions,
+            "active_invocations": self.running,
+            "total_requests": activity.requests,
+            "failed_requests": activity.failures,
+            "memory_usage_mb": resident_megabytes(),
+        }
+        return Heartbeat(self._status, datetime.now(UTC), __version__, metrics, self.reload_error)
+
+    def act(self, action: Action) -> None:
+        """See ``Instance.act``."""
+        if action == "reload":
+            _log.info("the platform asks for a reload")
+            (self.on_reload or self.reload_soon)()
+        elif self.on_restart is None:
+            _log.warning("the platform asks for a restart: this process is not the service's to end")
+        else:
+            _log.info("the platform asks for a restart")
+            self.on_restart()
+
+    @property
+    def _status(self) -> InstanceStatus:
+        if self.runtime.state in {"new", "starting"}:
+            return "starting"
+        if self.runtime.state == "stopped":
+            return "stopped"
+        return "draining" if self._stopping or self.runtime.state == "draining" else "running"
+
+    @property
+    def _activity(self) -> Activity:
+        return self.runtime.activity()
+
+    def _why_not(self) -> str:
+        return self.runtime.state if self._owns else "somebody else's"
+
+    def _check(self, runtime: Runtime) -> None:
+        for check in self.checks:
+            check(runtime)
+
+    async def _open_platform(self) -> None:
+        settings = self.runtime.settings.platform
+        if settings.endpoint is not None and self._with_platform:
+            adapter = find_adapter(PLATFORMS, "http", "platform.endpoint", settings, self)
+            # Counted from now on.
+            _ = self._activity
+            self._platform = await self._resources.enter("platform", adapter(settings, self))
+
+    async def _start_successor(self) -> Runtime:
+        # Reading files blocks, and so does importing: others are served meanwhile.
+        successor = await asyncio.to_thread(self.runtime.successor)
+        await successor.initialize()
+        try:
+            self._check(successor)
+        except BaseException:
+            await successor.shutdown()
+            raise
+        return successor
+
+    def _replace(self, successor: Runtime) -> None:
+        old, self.runtime = self.runtime, successor
+        successor.take_over()
+        fixed = [key for key in _NEED_A_RESTART if _differs(key, old, successor)]
+        if fixed:
+            _log.warning("changed, and used only after a restart: %s", ", ".join(fixed))
+        running = old.running
+        _log.info("reloaded%s", f"; {running} running on the old version" if running else "")
+        self._retiring[old] = asyncio.get_running_loop().create_task(self._retire(old), context=Context())
+
+    async def _retire(self, old: Runtime) -> None:
+        try:
+            await old.retire()
+        except Exception:
+            # A boundary: nobody else would be told.
+            _log.exception("the old version is shut down, but not everything closed")
+        finally:
+            self._retiring.pop(old, None)
+
+    async def _stop_reloading(self) -> None:
+        self._stopping = True
+        tasks = [task for task in self._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _differs(key: str, old: Runtime, new: Runtime) -> bool:
+    value = attrgetter(key)
+    return bool(value(old.settings) != value(new.settings))
+
+
+def _said_in_public(error: Exception) -> str:
+    """What probes and platforms are told: the log has the rest. What an app's error says may hold a secret."""
+    if isinstance(error, ProjectError):
+        return error.brief
+    return str(error) if isinstance(error, UserError) else type(error).__name__

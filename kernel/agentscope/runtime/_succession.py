@@ -1,0 +1,77 @@
+"""What a runtime has in common with those that take its place: who may run, and what both use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from agentscope.runtime._admission import Admission
+from agentscope.telemetry import Levels
+
+if TYPE_CHECKING:
+    from agentscope.runtime._activity import Activity
+    from agentscope.runtime._runtime import Runtime
+    from agentscope.runtime.settings import Settings
+
+_T = TypeVar("_T")
+
+
+class Heirloom(Generic[_T]):
+    """Something open that a runtime leaves to the next one; the last who has it closes it.
+
+    ``key`` is what it was opened by: who would open it by something else needs one of its own.
+    """
+
+    def __init__(self, key: object, value: _T, close: Callable[[], Awaitable[object]]) -> None:
+        self.key = key
+        self.value = value
+        self._close = close
+        self._users = 1
+
+    @classmethod
+    async def open(cls, key: object, manager: AbstractAsyncContextManager[_T]) -> Heirloom[_T]:
+        """Enter a context manager, which is left when the last user releases it."""
+        value = await manager.__aenter__()
+        return cls(key, value, lambda: manager.__aexit__(None, None, None))
+
+    def share(self) -> Heirloom[_T]:
+        """One more has it now."""
+        self._users += 1
+        return self
+
+    async def release(self) -> None:
+        """One has it no more."""
+        self._users -= 1
+        if not self._users:
+            await self._close()
+
+
+class Succession:
+    """Runtimes that follow each other, of which one takes new invocations while others finish theirs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.admission = Admission(settings)
+        self.activity: Activity | None = None
+        """Counts for a platform; None where nobody asks for them."""
+        self.current: Runtime | None = None
+        self._live: list[Runtime] = []
+
+    def begin(self, runtime: Runtime) -> None:
+        """From now on this one takes new invocations."""
+        self._live.append(runtime)
+        self.current = runtime
+        self.admission.follow(runtime.settings)
+
+    def end(self, runtime: Runtime) -> None:
+        """This one is over."""
+        if runtime in self._live:
+            self._live.remove(runtime)
+
+    def levels(self) -> Levels:
+        """What there is in all of them now."""
+        return Levels(
+            sum(len(runtime.scopes) for runtime in self._live),
+            sum(runtime.running for runtime in self._live),
+            self.admission.waiting,
+        )
