@@ -39,6 +39,7 @@ from agentscope.session import (
     StopRequest,
     StopRequests,
     TaskUses,
+    Turn,
     check_session_id,
 )
 from agentscope.telemetry import Exposition, Telemetry, current_observer, outgoing_headers
@@ -308,42 +309,8 @@ class Runtime:
         nested = around is not None and around.runtime is self and not around.ended
         if nested and identity is None and around is not None:
             identity = around.identity
-        activity = self._succession.activity
-        if activity is not None:
-            activity.asked()
+        runtime, owner, turn = await self._admit(session_id, identity, nested=nested)
         try:
-            return await self._begin(
-                msg, encode, session_id, request_id, invocation_id, metadata, identity, watch, nested=nested
-            )
-        except Exception as error:
-            if activity is not None:
-                activity.refused(error)
-            raise
-
-    async def _begin(
-        self,
-        msg: Msg,
-        encode: Callable[[Msg], tuple[_T, int]],
-        session_id: str,
-        request_id: str,
-        invocation_id: str | None,
-        metadata: dict[str, Any] | None,
-        identity: Mapping[str, Any] | None,
-        watch: Watch | None,
-        *,
-        nested: bool,
-    ) -> Invocation[_T]:
-        self._taker(nested=nested)
-        owner = self.owner_of(identity)
-        turn = await self._admission.enter(session_id, owner, nested=nested)
-        try:
-            # Another may have taken this one's place meanwhile.
-            runtime = self._taker(nested=nested)
-            if owner is not None:
-                await runtime._ownership.require_to_begin(session_id, owner)
-                runtime = self._taker(nested=nested)
-            if runtime is not self:
-                runtime._require_owner(identity, owner)
             invocation = Invocation(
                 runtime,
                 runtime.app,
@@ -471,6 +438,34 @@ class Runtime:
             return await self.begin(msg, encode, **about)
         with watch:
             return await self.begin(msg, encode, watch=watch, **about)
+
+    async def _admit(
+        self, session_id: str, identity: Mapping[str, Any] | None, *, nested: bool
+    ) -> "tuple[Runtime, str | None, Turn]":
+        """Wait for the session and a slot; which runtime takes the invocation, whose it is, and its turn."""
+        activity = self._succession.activity
+        if activity is not None:
+            activity.asked()
+        try:
+            self._taker(nested=nested)
+            owner = self.owner_of(identity)
+            turn = await self._admission.enter(session_id, owner, nested=nested)
+            try:
+                # Another may have taken this one's place meanwhile.
+                runtime = self._taker(nested=nested)
+                if owner is not None:
+                    await runtime._ownership.require_to_begin(session_id, owner)
+                    runtime = self._taker(nested=nested)
+                if runtime is not self:
+                    runtime._require_owner(identity, owner)
+            except BaseException:
+                self._admission.leave(turn, nested=nested)
+                raise
+        except Exception as error:
+            if activity is not None:
+                activity.refused(error)
+            raise
+        return runtime, owner, turn
 
     def _require_owner(self, identity: Mapping[str, Any] | None, owner: str | None) -> None:
         if self.owner_of(identity) != owner:

@@ -39,7 +39,7 @@ class Service:
     False leaves the platform that the settings name alone. ``checks`` are called with each runtime that has started;
     what they raise keeps it from serving. ``on_restart`` is called when the platform asks for a restart, None where
     the process is not the service's to end. ``on_reload`` is called when the platform asks for a reload, None meaning
-    that this process reloads by itself.
+    that this process reloads by itself. ``on_retired`` is called when an old version is shut down.
     """
 
     def __init__(self, runtime: Runtime, *, platform: bool = True) -> None:
@@ -50,6 +50,7 @@ class Service:
         self.checks: list[Callable[[Runtime], None]] = []
         self.on_restart: Callable[[], None] | None = None
         self.on_reload: Callable[[], None] | None = None
+        self.on_retired: Callable[[], object] = lambda: None
         self._with_platform = platform
         self._platform: Platform | None = None
         self._resources = Resources()
@@ -243,6 +244,8 @@ class Service:
             _log.exception("the old version is shut down, but not everything closed")
         finally:
             self._retiring.pop(old, None)
+            del old
+            self.on_retired()
 
     async def _stop_reloading(self) -> None:
         self._stopping = True

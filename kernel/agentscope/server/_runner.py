@@ -91,7 +91,12 @@ class ServerRunner(web.AppRunner):
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
+        try:
+            server = await super()._make_server()
+        except BaseException:
+            # aiohttp's clean-up would pass over mounted applications that had started before the one that could not.
+            self.app.on_cleanup.freeze()
+            raise
         service = self.app.get(SERVICE)
 
         def tell(code: str) -> None:
