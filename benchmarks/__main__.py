@@ -20,6 +20,7 @@ from benchmarks.sessions_throughput import measure_session_throughput
 from benchmarks.starting import measure_help, measure_import, measure_start
 from benchmarks.table import HEADER, Row
 from benchmarks.telemetry import measure_telemetry
+from benchmarks.testing import measure_guide, measure_kernel, measure_override, measure_resolve
 
 GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]]]] = {
     ("import",): measure_import,
@@ -34,6 +35,10 @@ GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]
     ("agent-step",): measure_agent_step,
     ("schemas",): measure_schemas,
     ("resident",): measure_resident,
+    ("override",): measure_override,
+    ("kernel",): measure_kernel,
+    ("resolve",): measure_resolve,
+    ("guide",): measure_guide,
     ("idle",): measure_idle_streams,
     ("sessions",): measure_many_sessions,
     ("turns",): measure_turns,

@@ -50,11 +50,19 @@ class Running:
         self.process.send_signal(number)
         return self.ended()
 
-    def ended(self) -> str:
-        """Wait for its end, with status 0, and return all it printed and logged."""
+    def ended(self, status: int = 0) -> str:
+        """Wait for its end, with that status, and return all it printed and logged."""
         printed = self.said + self.output.read()
-        assert self.process.wait(_SECONDS) == 0, printed
+        assert self.process.wait(_SECONDS) == status, printed
         return printed
+
+    def says(self, words: str) -> str:
+        """Wait until it has logged a line with these words, and return the line."""
+        for line in self.output:
+            self.said += line
+            if words in line:
+                return line
+        raise AssertionError(f"it ended without a word of {words!r}:\n{self.said}")
 
     async def in_thread(self, work: "Callable[[Running], _T]") -> _T:
         """Do something blocking while this loop's own servers answer."""

@@ -18,7 +18,12 @@ from guide.text import block
 from processes import Running, running
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = sorted(folder for folder in (ROOT / "examples").iterdir() if (folder / "app.py").is_file())
+# What has tests of its own is run by them: tests/testing/test_tested_app.py.
+EXAMPLES = sorted(
+    folder
+    for folder in (ROOT / "examples").iterdir()
+    if (folder / "app.py").is_file() and not (folder / "tests").is_dir()
+)
 # Documents with curl commands, and the example that answers them.
 SHOWN = {
     "README.md": "quickstart",

@@ -46,8 +46,10 @@ NAMES = {
         "current_request_id log_context observed outgoing_headers together"
     ).split(),
     "agentscope.testing": (
-        "FakeMcpServer FakeToolkit InMemorySessionRepository ModelCall RecordedToolCall Reply ScriptedModel run_app "
-        "tool_call"
+        "AgentClient AgentClientError Answer AnswerStream FakeMcpServer FakeToolkit InMemorySessionRepository "
+        "ModelCall NetworkGuard NetworkRefusedError NotRecordedError RecordedModels RecordedToolCall Reply "
+        "ScriptedModel assert_asked assert_no_tool_called assert_said assert_tool_called no_network project_runtime "
+        "recorded run_app running served serving text_of tool_call"
     ).split(),
     "agentscope.tool": (
         "FunctionTool Handler Middleware NamesakeStrategy Postprocess RegisteredTool Tool ToolCall ToolGroup "

@@ -8,7 +8,7 @@ import click
 
 from agentscope import __version__
 from agentscope.runtime import Runtime
-from agentscope.runtime.settings import LoadedSettings, ModelSettings, Settings, unused_keys
+from agentscope.runtime.settings import ModelSettings, Settings
 
 _log = logging.getLogger("agentscope.cli")
 
@@ -22,13 +22,6 @@ def announce(project: str, address: str, facts: Mapping[str, str], log_format: s
         _print_rich(title, facts)
     else:
         click.echo("\n".join([title, *(f"  {name:<9} {value}" for name, value in facts.items())]))
-
-
-def warn_of_unused_keys(loaded: LoadedSettings, *, no_platform: bool) -> None:
-    """Warn of each key that is set and does nothing in this version."""
-    for key in unused_keys(loaded):
-        if not (no_platform and key.partition(".")[0] == "platform"):
-            _log.warning("%s is set (%s) but does nothing in this version", key, loaded.origin(key))
 
 
 def warn_of_sessions_apart(settings: Settings) -> None:

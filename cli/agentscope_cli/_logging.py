@@ -67,6 +67,7 @@ _LIBRARIES = (
     "mcp",
     "openai",
     "sqlalchemy",
+    "watchfiles",
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from agentscope.runtime import Service
     from agentscope.runtime.settings import LoadedSettings
 
 _MOST_CLOSING_SECONDS = 60.0
@@ -67,7 +68,8 @@ def run(
     if as_worker is not None:
         _serve_as_worker(load, loaded, *as_worker, platform=not no_platform)
     elif loaded.settings.server.workers == 1:
-        _serve(load, loaded, log_format, platform=not no_platform, watches=reload)
+        watched = assignments if reload else None
+        _serve(load, loaded, log_format, platform=not no_platform, watched=watched)
     elif reload:
         raise click.UsageError("--reload serves in one process: leave it out, or run with --workers 1")
     else:
@@ -75,8 +77,14 @@ def run(
 
 
 def _serve(
-    load: "Callable[[], LoadedSettings]", loaded: "LoadedSettings", log_format: str, *, platform: bool, watches: bool
+    load: "Callable[[], LoadedSettings]",
+    loaded: "LoadedSettings",
+    log_format: str,
+    *,
+    platform: bool,
+    watched: Sequence[str] | None,
 ) -> None:
+    """``watched`` are the assignments of the command line where changes of files reload, else None."""
     from agentscope.runtime import Runtime, Service
     from agentscope.server import serve
     from agentscope_cli._banner import announce, facts_of
@@ -88,14 +96,14 @@ def _serve(
     service = Service(Runtime(loaded.settings, project=loaded.project, load=load), platform=platform)
 
     def on_ready(address: str) -> None:
-        _settle_memory()
+        _settle_memory(service)
         announce(loaded.project.name, address, facts_of(service.runtime), log_format)
 
     serving = serve(service, sock, on_ready)
-    if watches:
+    if watched is not None:
         from agentscope_cli._reloading import reloading
 
-        serving = reloading(service, loaded, serving)
+        serving = reloading(service, loaded, watched, serving)
     run_process(serving)
 
 
@@ -125,7 +133,7 @@ def _serve_as_worker(
     service = Service(Runtime(loaded.settings, project=loaded.project, load=load), platform=platform)
 
     def on_ready(address: str) -> None:
-        _settle_memory()
+        _settle_memory(service)
         worker.tell("ready", address=address, facts=facts_of(service.runtime))
 
     run_process(serve(service, socket.socket(fileno=port), on_ready, worker=worker))
@@ -154,8 +162,8 @@ def _supervise(loaded: "LoadedSettings", log_format: str) -> None:
     sys.exit(status)
 
 
-def _settle_memory() -> None:
-    """Make garbage collections cheaper, in a process that is this program's own.
+def _settle_memory(service: "Service") -> None:
+    """Make garbage collections cheaper, and rarer, in a process that is this program's own.
 
     What the start has made stays: collections need not go through it again and again. And a server makes more objects
     in a moment than Python's default is meant for.
@@ -164,3 +172,5 @@ def _settle_memory() -> None:
 
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+    # Much of an old version is in cycles, and the next collection of all may be far away.
+    service.on_retired = gc.collect

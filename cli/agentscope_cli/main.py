@@ -10,6 +10,7 @@ from agentscope_cli._config import config
 from agentscope_cli._db import db
 from agentscope_cli._run import run
 from agentscope_cli._sessions import sessions
+from agentscope_cli._types import types
 
 _USER_ERROR = 2
 """The exit status for a mistake in a project or a command, as click uses for wrong options."""
@@ -48,6 +49,7 @@ cli.add_command(run)
 cli.add_command(config)
 cli.add_command(db)
 cli.add_command(sessions)
+cli.add_command(types)
 
 
 def main() -> None:

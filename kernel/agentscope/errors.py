@@ -29,6 +29,9 @@ AgentScopeError
 │   ├── SessionBusyError             another invocation of the session did not finish in time
 │   └── StateNotSerializableError    a module's state holds something that JSON can't
 ├── SessionStoreError                the store of sessions failed, or can't be reached
+├── NetworkRefusedError              agentscope.testing: a test would have reached another machine
+├── NotRecordedError                 agentscope.testing: a model was asked what its recording does not hold
+├── AgentClientError                 agentscope.testing: the server answered with an error
 ├── OverloadedError                  every invocation slot and every waiting place is taken
 └── ModelError                       agentscope.model: a vendor's failure, with the slot's name
     ├── ModelAuthenticationError

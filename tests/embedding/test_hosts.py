@@ -60,8 +60,8 @@ def project(folder: Path, name: str) -> Path:
 async def events() -> list[str]:
     """What happened, in order."""
     loop: Any = asyncio.get_running_loop()
-    loop.events = []
-    noted: list[str] = loop.events
+    noted = list[str]()
+    loop.events = noted
     return noted
 
 
@@ -196,32 +196,25 @@ async def test_a_kernel_touches_nothing_global(tmp_path: Path, events: list[str]
         return [
             *((logger.level, list(logger.handlers), logger.propagate, logger.disabled) for logger in (root, ours)),
             {number: signal.getsignal(number) for number in signal.valid_signals()},
-            type(asyncio.get_event_loop_policy()),
+            type(asyncio.get_running_loop()),
             asyncio.get_running_loop().get_exception_handler(),
             sys.excepthook,
             sys.unraisablehook,
             list(sys.path),
-            list(sys.meta_path),
             list(sys.path_hooks),
             list(sys.argv),
         ]
 
-    before = state()
+    before, importers = state(), list(sys.meta_path)
     app = web.Application()
     app.add_subapp("/a", create_app(Runtime.from_project(project(tmp_path, "one"))))
     async with served(app) as client:
         assert await said(client, "/a") == ("one", "of-one")
-        running = state()
-        # An importer of the project's own modules, and of nothing else.
-        meta_path = running[-3]
-        assert isinstance(meta_path, list)
-        assert [type(finder).__name__ for finder in meta_path[: len(meta_path) - len(sys.meta_path) + 1]] == [
-            "ProjectModules"
-        ]
-        assert [part for part in running if part is not meta_path] == [
-            part for part in before if part is not before[-3]
-        ]
+        assert state() == before
+        # One for the project's own modules, and nothing else.
+        assert [type(each).__name__ for each in sys.meta_path if each not in importers] == ["ProjectModules"]
     assert state() == before
+    assert sys.meta_path == importers
 
 
 async def test_a_hosts_own_tests_go_on_with_aiohttps_test_server(tmp_path: Path, events: list[str]) -> None:

@@ -44,8 +44,9 @@ class App(AgentApp):
 def gated(folder: Path) -> tuple[Project, asyncio.Event, list[str]]:
     """A project whose app waits for an event when it is told to wait, and notes its shut-downs in a list."""
     loop: Any = asyncio.get_running_loop()
-    loop.gate, loop.closed = asyncio.Event(), []
-    return Project(folder, app=_GATED), loop.gate, loop.closed
+    gate, closed = asyncio.Event(), list[str]()
+    loop.gate, loop.closed = gate, closed
+    return Project(folder, app=_GATED), gate, closed
 
 
 async def until_stopped(old: Runtime) -> None:

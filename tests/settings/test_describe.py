@@ -1,4 +1,4 @@
-"""What is shown of the settings: to people, to logs, and as warnings."""
+"""What is shown of the settings: to people, and to logs."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agentscope.runtime.settings import ConfigurationError, describe, unused_keys
+from agentscope.runtime.settings import ConfigurationError, describe
 from agentscope_cli._config import config
 from settings.project import Project
 
@@ -97,32 +97,6 @@ def test_the_command_prints_what_can_not_be_encoded(project: Project, monkeypatc
 def test_the_command_leaves_problems_to_its_caller(project: Project) -> None:
     with pytest.raises(ConfigurationError):
         run(project.write("sevrer: {}"))
-
-
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        pytest.param("", [], id="nothing"),
-        pytest.param("platform: {instance_id: a}\nsession: {on_conflict: reject}", [], id="what works"),
-        pytest.param(
-            "mcp_servers: {s: {transport: stdio, command: c}}\nsession: {max_resident: 7}", [], id="what works, too"
-        ),
-        pytest.param("server: {workers: 1, replay_ttl: 0, on_disconnect: cancel}", [], id="defaults"),
-        pytest.param("server: {workers: 2, replay_ttl: 1, on_disconnect: continue}", [], id="server"),
-        pytest.param(
-            "session: {on_conflict: replace, ttl: 5, auto_save: true, lease_ttl: 3}",
-            [],
-            id="session",
-        ),
-        pytest.param(
-            "tracing: {record_contents: true}\nplatform: {token: a}",
-            ["platform.token"],
-            id="others",
-        ),
-    ],
-)
-def test_keys_that_do_nothing_yet_are_named(project: Project, text: str, keys: list[str]) -> None:
-    assert unused_keys(project.write(text).load()) == keys
 
 
 def test_the_seed_example_loads(project: Project, tmp_path: Path) -> None:

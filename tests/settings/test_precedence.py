@@ -22,13 +22,14 @@ def test_the_exported_names_are_these() -> None:
         "LoadedSettings",
         "McpServerSettings",
         "ModelSettings",
+        "PlatformSettings",
         "Problem",
         "ServerSettings",
         "SessionSettings",
         "Settings",
         "describe",
+        "load_model_slots",
         "load_settings",
-        "unused_keys",
     ]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,19 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiohttp import (
-    ClientConnectorCertificateError,
-    ClientConnectorDNSError,
-    ClientConnectorError,
-    ClientConnectorSSLError,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-)
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 
 from agentscope.errors import AuthenticatorUnavailableError, UserError
 from agentscope_adapters.auth._key_set import KeySet, KeySource, PublicKey
 from agentscope_adapters.auth._watched_file import LARGEST_FILE, WatchedFile
+from agentscope_adapters.connection_failures import reason_of
 
 _log = logging.getLogger("agentscope.auth")
 _KEY: Final = "server.auth.jwt.jwks"
@@ -178,21 +170,4 @@ class FetchedKeys:
             return bytes(content)
 
     def _reason(self, error: Exception) -> str:
-        """What went wrong, without the URL, which may hold a password."""
-        match error:
-            case TimeoutError():
-                return f"no answer within {self._timing.answer:g} seconds"
-            case ClientConnectorDNSError():
-                return "the name of its host is not known"
-            case ClientConnectorCertificateError():
-                return "its certificate is not trusted; certificates are the system's, or those of SSL_CERT_FILE"
-            case ClientConnectorSSLError():
-                return "it does not speak TLS"
-            case ClientConnectorError():
-                # Not the error's own text, which names addresses.
-                number = error.os_error.errno
-                return os.strerror(number).lower() if number else "the server can't be reached"
-            case _NoKeysError():
-                return str(error)
-            case _:
-                return type(error).__name__
+        return str(error) if isinstance(error, _NoKeysError) else reason_of(error, self._timing.answer)

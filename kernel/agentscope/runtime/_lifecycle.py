@@ -111,7 +111,11 @@ class Lifecycle:
     async def _enter(self, name: str, key: object, make: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
         """Open something that may be left to a successor, or go on with what the predecessor has opened by ``key``."""
         left = None if self._predecessor is None else self._predecessor._heirlooms.get(name)
-        heirloom: Heirloom[_T] = await Heirloom.open(key, make()) if left is None or left.key != key else left.share()
+        heirloom: Heirloom[_T]
+        if left is not None and left.key == key:
+            heirloom = left.share()
+        else:
+            heirloom = await Heirloom[_T].open(key, make())
         self._heirlooms[name] = heirloom
         self._resources.push(name, heirloom.release)
         return heirloom.value

@@ -51,6 +51,8 @@ class Service:
         self.on_restart: Callable[[], None] | None = None
         self.on_reload: Callable[[], None] | None = None
         self.on_retired: Callable[[], object] = lambda: None
+        self.started = asyncio.Event()
+        """That it serves, and can be reloaded."""
         self._with_platform = platform
         self._platform: Platform | None = None
         self._resources = Resources()
@@ -72,6 +74,7 @@ class Service:
         except BaseException:
             await self.aclose()
             raise
+        self.started.set()
         return self
 
     async def __aexit__(
@@ -210,7 +213,7 @@ class Service:
     async def _open_platform(self) -> None:
         settings = self.runtime.settings.platform
         if settings.endpoint is not None and self._with_platform:
-            adapter = find_adapter(PLATFORMS, "http", "platform.endpoint", settings, self)
+            adapter = find_adapter(PLATFORMS, settings.provider, "platform.provider", settings, self)
             # Counted from now on.
             _ = self._activity
             self._platform = await self._resources.enter("platform", adapter(settings, self))

@@ -24,14 +24,27 @@ class ScriptedModel(ChatModelBase):
     """Answers its calls with ``replies``, in order, and keeps the calls in ``calls``.
 
     A reply is a text (streamed in words), the chunks of a stream, content blocks such as ``tool_call`` makes, a whole
-    response, or an exception to raise. A call more than there are replies raises ``AssertionError``.
+    response, or an exception to raise. A call more than there are replies raises ``AssertionError``, and ``problems``
+    has the text of it. ``slot`` is the slot it stands in, for that text; None when it is for any.
     """
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply, slot: str | None = None) -> None:
         self.calls: list[ModelCall] = []
-        self._replies = list(replies)
+        self.problems: list[str] = []
+        self._slot = slot
+        self._replies: list[Reply] = []
+        self.add(*replies)
+
+    def add(self, *replies: Reply) -> None:
+        """Give it more replies, after those it has; also while it is in use."""
         for reply in replies:
             _check(reply)
+        self._replies.extend(replies)
+
+    @property
+    def replies_left(self) -> int:
+        """How many replies nobody has asked for yet."""
+        return len(self._replies)
 
     async def stream(
         self,
@@ -42,19 +55,33 @@ class ScriptedModel(ChatModelBase):
         **kwargs: Any,
     ) -> AsyncIterator[ChatChunk]:
         """See ``ChatModel.stream``."""
-        self.calls.append(ModelCall(tuple(messages), tools, tool_choice, kwargs))
+        call = ModelCall(tuple(messages), tools, tool_choice, kwargs)
+        self.calls.append(call)
         if not self._replies:
-            raise AssertionError(f"the scripted model was called {len(self.calls)} times: it has no reply left")
+            self.problems.append(self._no_reply(call))
+            raise AssertionError(self.problems[-1])
         reply = self._replies.pop(0)
         if isinstance(reply, BaseException):
             raise reply
         for chunk in _chunks(reply):
             yield chunk
 
+    def _no_reply(self, call: ModelCall) -> str:
+        slot = "" if self._slot is None else f" of the slot {self._slot!r}"
+        asked = "" if not call.messages else f" to {_shortened(call.messages[-1].get_text_content() or '')!r}"
+        return (
+            f"the scripted model{slot} was called {len(self.calls)} times: it has no reply left{asked}; "
+            "give it one with `add(…)`"
+        )
+
 
 def tool_call(name: str, /, **arguments: Any) -> ToolUseBlock:
     """A model's call of a tool: ``ScriptedModel([tool_call("search", query="cats")], "Found three.")``."""
     return {"type": "tool_use", "id": f"call_{new_id()}", "name": name, "input": arguments}
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _check(reply: object) -> None:

@@ -1,10 +1,11 @@
-"""An app's answer to one message, with nothing of the outside world."""
+"""An app with nothing of the outside world: running, and its answer to one message."""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dotenv import dotenv_values
 
@@ -16,46 +17,90 @@ from agentscope.session import InMemorySessionRepository, SessionRepository
 from agentscope.testing._model import ScriptedModel
 from agentscope.tool import Toolkit
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+App = type[AgentApp] | Path | str | Runtime
+"""What can be tested: an app class, the folder of a project, or a runtime that is not started."""
+
+Models = ChatModel | Mapping[str, ChatModel]
+"""A model for every slot, or models by slot."""
+
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+_URL: Final = re.compile(r"""\w*url\s*:\s*["']?\$\{(\w+)\}""")
+
+_NOTHING_OUTSIDE: Final = ("tracing.endpoint=null", "platform.endpoint=null")
+"""What a project would tell to others while it is tested."""
 
 
-async def run_app(
-    app: type[AgentApp] | Path | str,
-    message: Msg | str,
+@asynccontextmanager
+async def running(
+    app: App,
     *,
-    models: ChatModel | Mapping[str, ChatModel] | None = None,
+    models: Models | None = None,
     tools: Toolkit | None = None,
     sessions: SessionRepository | None = None,
-    session_id: str = "test",
-    metadata: dict[str, Any] | None = None,
-) -> list[Msg]:
-    """Start an app, give it one message, stop it, and return what it said.
+    **parts: object,
+) -> AsyncGenerator[Runtime]:
+    """Start an app with nothing of the outside world, give its runtime, and stop it at the end of the block.
 
-    ``app`` is an app class or the folder of a project, whose configuration is read; a ``${VAR}`` in it that isn't set
-    stands for the text "not-set". ``models`` are the models by slot, or one for every slot; an offline slot that is
-    left out stays as it is, a call of any other fails. ``tools`` stands in for the MCP servers, None means that
-    there are none. The session is in memory unless ``sessions`` keeps it, so that the next call finds it. What the
-    app raises is raised here, and ``UnknownNameError`` for a slot that isn't there.
+    ``app`` is an app class, a ``Runtime`` that is not started, or the folder of a project, whose configuration is
+    read; a ``${VAR}`` in it that isn't set stands for the text "not-set", or for a URL where one must be. ``models``
+    are the models by slot, or one for every slot; an offline slot that is left out stays as it is, a call of any other
+    raises ``AssertionError``. ``tools`` stands in for the MCP servers, None means that there are none. ``sessions``
+    keeps the sessions, None means that they end with the block. ``parts`` stand in for other providers of the
+    container, by name. Raises ``UserError`` for mistakes in the project, and ``UnknownNameError`` for a slot or a
+    provider that isn't there.
     """
     if tools is not None and not isinstance(tools, Toolkit):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
         raise TypeError(f"tools is a {type(tools).__name__}: give a Toolkit, or FakeToolkit(function, …)")
     runtime = _runtime_of(app, models)
     slots = runtime.settings.models
-    by_slot: dict[str, ChatModel] = {slot: ScriptedModel() for slot in slots if slots[slot].provider != "offline"}
+    by_slot: dict[str, ChatModel] = {
+        slot: ScriptedModel(slot=slot) for slot in slots if slots[slot].provider != "offline"
+    }
     by_slot |= models if isinstance(models, Mapping) else {} if models is None else dict.fromkeys(slots, models)
-    parts = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository()}
-    with runtime.override(models=by_slot, **parts):
+    fakes = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository(), **parts}
+    with runtime.override(models=by_slot, **fakes):
         async with runtime:
-            return [msg async for msg in runtime.invoke(message, session_id=session_id, metadata=metadata)]
+            yield runtime
 
 
-def _runtime_of(app: type[AgentApp] | Path | str, models: ChatModel | Mapping[str, ChatModel] | None) -> Runtime:
+async def run_app(
+    app: App,
+    message: Msg | str,
+    *,
+    models: Models | None = None,
+    tools: Toolkit | None = None,
+    sessions: SessionRepository | None = None,
+    session_id: str = "test",
+    metadata: dict[str, Any] | None = None,
+) -> list[Msg]:
+    """Start an app as ``running`` does, give it one message, stop it, and return what it said.
+
+    The session is in memory unless ``sessions`` keeps it, so that the next call finds it. What the app raises is
+    raised here.
+    """
+    async with running(app, models=models, tools=tools, sessions=sessions) as runtime:
+        return [msg async for msg in runtime.invoke(message, session_id=session_id, metadata=metadata)]
+
+
+def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Runtime:
+    """The runtime of a project folder that tells nobody of itself, whether the variables it names are set or not.
+
+    ``assignments`` are settings such as ``session.auto_save=true``. Raises ``UserError`` for mistakes in the project.
+    """
+    file = Path(project, "agentapp.yaml")
+    written = file.read_text(encoding="utf-8") if file.is_file() else ""
+    unset = dict.fromkeys(_VARIABLE.findall(written), "not-set")
+    unset |= dict.fromkeys(_URL.findall(written), "https://not-set.example.com")
+    in_file = dotenv_values(file.with_name(".env"), interpolate=False)
+    environment = {name: value for name, value in unset.items() if name not in in_file} | os.environ
+    return Runtime.from_project(project, assignments=[*_NOTHING_OUTSIDE, *assignments], environment=environment)
+
+
+def _runtime_of(app: App, models: Models | None) -> Runtime:
+    if isinstance(app, Runtime):
+        return app
     if isinstance(app, Path | str):
-        file = Path(app, "agentapp.yaml")
-        named = _VARIABLE.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
-        in_file = dotenv_values(file.with_name(".env"), interpolate=False)
-        unset = {name: "not-set" for name in named if name not in in_file}
-        return Runtime.from_project(app, environment={**unset, **os.environ})
+        return project_runtime(app)
     names = list(models) if isinstance(models, Mapping) else ["main"]
     offline = {name: {"provider": "offline"} for name in names}
     return Runtime(Settings.model_validate({"models": offline}), app=app)

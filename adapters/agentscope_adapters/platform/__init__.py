@@ -1,0 +1,1 @@
+"""The hosting platform, spoken to over HTTP."""
