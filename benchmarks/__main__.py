@@ -13,6 +13,7 @@ from benchmarks.agents import measure_agent_step, measure_resident, measure_sche
 from benchmarks.memory import measure_idle_streams, measure_many_sessions
 from benchmarks.models import measure_anthropic_adapter, measure_openai_adapter
 from benchmarks.processes import Workplace
+from benchmarks.reloading import measure_reload
 from benchmarks.serving import measure_one_line, measure_quickstart, measure_throughput
 from benchmarks.sessions import measure_cold_load, measure_turns
 from benchmarks.sessions_million import measure_million
@@ -30,6 +31,7 @@ GROUPS: Final[Mapping[tuple[str, ...], Callable[[Workplace], Iterator[Row | str]
     ("one-line",): measure_one_line,
     ("telemetry",): measure_telemetry,
     ("quickstart",): measure_quickstart,
+    ("reload",): measure_reload,
     ("openai-adapter",): measure_openai_adapter,
     ("anthropic-adapter",): measure_anthropic_adapter,
     ("agent-step",): measure_agent_step,
@@ -53,6 +55,7 @@ reference: for import and help, the import of aiohttp.web, pydantic-settings, ya
            for a row "of its limit", the limit itself;
            for a row "x/y", the same at y;
            for session-throughput "of bare", benchmarks/sessions_bare.py, which says the same to the database
+           for reload, the same server while it does not reload;
            for the adapters, benchmarks/models_bare.py, which loops over the SDK's stream on bare aiohttp
            for the others, benchmarks/bare.py, which writes the same lines on bare aiohttp"""
 

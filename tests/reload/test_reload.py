@@ -213,6 +213,14 @@ async def test_a_new_session_store_takes_the_place_of_one_that_is_closed(tmp_pat
             "app.py:4: RuntimeError",
             id="on_startup raises",
         ),
+        pytest.param(None, "import sys\nsys.exit(3)", "app.py:2: SystemExit", id="app.py exits"),
+        pytest.param(
+            None,
+            "import sys\nfrom agentscope.runtime import AgentApp\nclass App(AgentApp):\n"
+            "  async def on_startup(self):\n    sys.exit('a secret')\n",
+            "app.py:5: SystemExit",
+            id="on_startup exits",
+        ),
         pytest.param(
             "models: {}\nmcp_servers: {tools: {transport: streamable_http, url: 'http://127.0.0.1:9/mcp'}}",
             None,

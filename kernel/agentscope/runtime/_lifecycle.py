@@ -260,7 +260,7 @@ class Lifecycle:
         try:
             app = self._app = app_class()
             await app.on_startup()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise explained(error, self._project, app_class.__name__) from error
         self._resources.push("on_shutdown", app.on_shutdown)
         return app

@@ -23,7 +23,7 @@ def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
     shown = f"{module_name}.py" if path.with_suffix(".py").is_file() else f"{module_name}/__init__.py"
     try:
         module = modules.load(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explained(error, modules.folder, shown) from error
     cls = vars(module).get(class_name)
     if not isinstance(cls, type):
@@ -33,7 +33,7 @@ def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
     return check_app_class(cls, shown)
 
 
-def explained(error: Exception, folder: Path, where: str) -> ProjectError:
+def explained(error: BaseException, folder: Path, where: str) -> ProjectError:
     """What to raise for what a project's code has raised; ``where`` names it when no line of it did."""
     message = explain(error, folder, where)
     is_ours = isinstance(error, AgentScopeError | ModuleNotFoundError | SyntaxError)
@@ -41,7 +41,7 @@ def explained(error: Exception, folder: Path, where: str) -> ProjectError:
     return ProjectError(message, brief=brief)
 
 
-def explain(error: Exception, folder: Path, where: str) -> str:
+def explain(error: BaseException, folder: Path, where: str) -> str:
     """One line that says what a project's code raised, at which of its lines, and what to do."""
     where = _place(error, folder) or where
     if isinstance(error, AgentScopeError):
@@ -54,12 +54,14 @@ def explain(error: Exception, folder: Path, where: str) -> str:
         requirements = "pip install -r requirements.txt" if (folder / "requirements.txt").is_file() else ""
         command = requirements or f"pip install {top}"
         return f"{where}: module {error.name!r} is not installed; run: {command}"
+    if isinstance(error, SystemExit):
+        return f"{where}: sys.exit({error.code!r}) was called: raise an error that says what is wrong instead"
     # The text of a syntax error ends with its place, which stands in front already.
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{where}: {type(error).__name__}: {text}"
 
 
-def _place(error: Exception, folder: Path) -> str | None:
+def _place(error: BaseException, folder: Path) -> str | None:
     """File and line of the project where the error came from, the innermost one."""
     if isinstance(error, SyntaxError) and error.filename and _inside(Path(error.filename), folder):
         return f"{Path(error.filename).relative_to(folder)}:{error.lineno}"

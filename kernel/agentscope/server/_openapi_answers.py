@@ -139,6 +139,9 @@ class Readiness(BaseModel):
 
     status: str = Field(description="`ready`, `not_ready`, or what the server does instead, such as `draining`")
     dependencies: dict[str, str]
+    reload_error: str | None = Field(
+        None, description="why the last reload left the old version serving; left out when it did not"
+    )
 
 
 ANSWERS: tuple[type[BaseModel], ...] = (
