@@ -11,6 +11,7 @@ from aiohttp import (
     ClientOSError,
     ClientPayloadError,
     ClientProxyConnectionError,
+    ClientResponseError,
     ServerDisconnectedError,
 )
 
@@ -38,5 +39,7 @@ def reason_of(error: Exception, seconds: float) -> str:
             return os.strerror(number).lower() if number else "the server can't be reached"
         case ServerDisconnectedError() | ClientPayloadError() | ClientOSError():
             return "the connection was closed before the answer was complete"
+        case ClientResponseError():
+            return "its answer is not HTTP"
         case _:
             return type(error).__name__

@@ -29,16 +29,16 @@ def run_process(main: Coroutine[Any, Any, int | None]) -> None:
     """
     runner = asyncio.Runner()
     loop = runner.get_loop()
+    status: int | None = 1
     try:
         status = runner.run(main)
     except ExceptionGroup:
         _log.exception("stopped, but not everything closed")
-        status = 1
     finally:
         if loop.run_until_complete(_cancel_the_rest()):
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
-        threading.Thread(target=_end, daemon=True).start()
+        threading.Thread(target=_end, args=(status,), daemon=True).start()
     if status:
         sys.exit(status)
 
@@ -73,10 +73,12 @@ async def _cancel_the_rest() -> bool:
     return all(task.done() for task in tasks)
 
 
-def _end() -> None:
+def _end(status: int | None) -> None:
     # A daemon: where nothing is left, the process ends before this wakes.
     time.sleep(_THREAD_SECONDS)
-    names = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
+    names = [
+        thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
+    ]
     _log.error("still running at the end and left behind: %s", ", ".join(names))
     sys.stdout.flush()
-    os._exit(1)
+    os._exit(status or 1)

@@ -14,6 +14,9 @@ from agentscope_cli._watching import watch_project
 
 _log = logging.getLogger("agentscope.cli")
 
+_NAMED = 5
+"""How many changed files are named."""
+
 
 async def reloading(
     service: Service, loaded: LoadedSettings, assignments: Sequence[str], serving: Coroutine[Any, Any, int]
@@ -32,11 +35,10 @@ async def reloading(
 
 async def _watch(service: Service, loaded: LoadedSettings, assignments: Sequence[str]) -> None:
     async def reload(changed: Collection[Path]) -> None:
-        _log.info("changed: %s", ", ".join(sorted(path.name for path in changed)))
+        _log.info("changed: %s", _named(changed, loaded.project))
         await asyncio.to_thread(keep_types_current, loaded.project, loaded.config, assignments)
-        # What changes during the first start may have been read before.
-        await service.started.wait()
-        await service.reload_and_tell()
+        # Not waited for: a start that hangs is given up when there is something newer.
+        service.reload_soon()
 
     try:
         await watch_project(loaded.project, loaded.config, reload)
@@ -46,3 +48,9 @@ async def _watch(service: Service, loaded: LoadedSettings, assignments: Sequence
     except Exception:
         # A boundary: nobody else would be told, and the server goes on without.
         _log.exception("files are not watched any more, the server goes on")
+
+
+def _named(changed: Collection[Path], project: Path) -> str:
+    names = sorted(str(path.relative_to(project)) if path.is_relative_to(project) else path.name for path in changed)
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

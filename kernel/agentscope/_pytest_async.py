@@ -38,14 +38,13 @@ async def agent_runtime(
 ) -> AsyncGenerator[Runtime]:
     """The project's runtime, started with nothing of the outside world."""
     from agentscope.errors import UserError
-    from agentscope.testing import running
+    from agentscope.testing._run import started
 
     # Whoever gives models of their own gives fakes: what these could not answer counts as well.
     watch(request.node, lambda: [text for model in agent_models.values() for text in getattr(model, "problems", ())])
-    fakes = {"models": agent_models, "tools": agent_tools, "sessions": agent_sessions}
     async with AsyncExitStack() as stack:
         try:
-            app: Any = running(agentscope_unstarted, **fakes, **agent_overrides)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - the fixtures are what it takes
+            app = started(agentscope_unstarted, agent_models, agent_tools, agent_sessions, **agent_overrides)
             runtime = await stack.enter_async_context(app)
         except UserError as error:
             stop(str(error))

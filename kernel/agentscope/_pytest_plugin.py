@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from agentscope._pytest_async import fixtures
 
     fixture: Callable[..., Any] = pytest.fixture
-    if config.pluginmanager.hasplugin("asyncio"):
+    if _has_pytest_asyncio(config):
         import pytest_asyncio
 
         fixture = pytest_asyncio.fixture
@@ -54,10 +54,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is run again begins anew."""
+    item.stash[_PROBLEMS] = []
+    with _guarded_by_option(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a test in which a model had no answer or the network was wanted, also when its app went on."""
-    guarded = _guarded(item) if item.config.getini("agentscope_guard") else nullcontext()
-    with guarded:
+    with _guarded_by_option(item):
         try:
             result = yield
         except BaseException as error:
@@ -65,9 +72,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
                 if problem not in str(error):
                     error.add_note(problem)
             raise
-    problems = _problems(item)
-    if problems:
-        pytest.fail("\n".join(problems), pytrace=False)
+    _fail(_problems(item))
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """The same for what comes after the test, such as an app's ``on_shutdown``. Then nothing of it is kept."""
+    told = _problems(item)
+    try:
+        with _guarded_by_option(item):
+            result = yield
+        _fail([problem for problem in _problems(item) if problem not in told])
+    finally:
+        item.stash[_PROBLEMS] = []
     return result
 
 
@@ -103,7 +121,10 @@ def agent_guard(request: pytest.FixtureRequest) -> Generator[NetworkGuard]:
 @pytest.fixture
 def agentscope_loop(request: pytest.FixtureRequest) -> None:
     """An event loop for the fixtures that need one, or an error that says how to get it."""
-    if request.config.pluginmanager.hasplugin("asyncio") or "anyio_backend" in request.fixturenames:
+    if "anyio_backend" in request.fixturenames:
+        return
+    if _has_pytest_asyncio(request.config):
+        _require_one_loop(request)
         return
     stop(
         "this test needs an event loop for the fixtures of agentscope: run `pip install pytest-asyncio`; without it, "
@@ -174,6 +195,27 @@ def agent_overrides() -> Mapping[str, object]:
     return {}
 
 
+def _has_pytest_asyncio(config: pytest.Config) -> bool:
+    # Not by its name: who loads it with `-p` or `pytest_plugins` gives it another.
+    return any(
+        getattr(plugin, "__name__", "") == "pytest_asyncio.plugin" for plugin in config.pluginmanager.get_plugins()
+    )
+
+
+def _require_one_loop(request: pytest.FixtureRequest) -> None:
+    """Stop a test that would run in another loop than the runtime of its fixtures."""
+    marker = request.node.get_closest_marker("asyncio")
+    of_marker = None if marker is None else marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
+    of_test = of_marker or request.config.getini("asyncio_default_test_loop_scope") or "function"
+    of_fixtures = request.config.getini("asyncio_default_fixture_loop_scope") or "function"
+    if of_test != of_fixtures:
+        stop(
+            f"the test runs in the event loop of its {of_test}, and the fixtures of agentscope in that of their "
+            f'{of_fixtures}: set the options `asyncio_default_fixture_loop_scope = "{of_test}"` and '
+            f'`asyncio_default_test_loop_scope = "{of_test}"` of pytest, or give the test no `loop_scope`'
+        )
+
+
 def mark(item: pytest.Item, argument: str) -> object:
     """An argument of the marker `agentscope`, of the closest that has it; None without."""
     for found in item.iter_markers(_MARK):
@@ -208,6 +250,15 @@ def recording_file(item: pytest.Item) -> Path:
 def stop(problem: str) -> NoReturn:
     """End the test with a sentence and no traceback."""
     pytest.fail(problem, pytrace=False)
+
+
+def _guarded_by_option(item: pytest.Item) -> Any:
+    return _guarded(item) if item.config.getini("agentscope_guard") else nullcontext()
+
+
+def _fail(problems: Iterable[str]) -> None:
+    if text := "\n".join(problems):
+        pytest.fail(text, pytrace=False)
 
 
 def _guarded(item: pytest.Item) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import sys
 import weakref
 from pathlib import Path
@@ -83,6 +84,19 @@ async def test_the_new_version_answers_after_a_reload_with_the_modules_beside_it
         assert await served.says() == "version 1"
         await served.service.reload()
         assert await served.says() == "version 2"
+
+
+async def test_a_module_that_changes_within_a_second_and_keeps_its_size_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    async with served_project(Project(tmp_path)) as served:
+        written = (tmp_path / "version.py").stat()
+        for number in range(2, 5):
+            served.project.number(number)
+            os.utime(tmp_path / "version.py", ns=(written.st_atime_ns, written.st_mtime_ns))
+            await served.service.reload()
+            assert await served.says() == f"version {number}"
 
 
 async def test_what_runs_ends_on_the_old_version_which_is_then_shut_down(tmp_path: Path) -> None:
@@ -222,6 +236,13 @@ async def test_a_new_session_store_takes_the_place_of_one_that_is_closed(tmp_pat
             id="on_startup exits",
         ),
         pytest.param(
+            None,
+            "import asyncio\nfrom agentscope.runtime import AgentApp\nclass App(AgentApp):\n"
+            "  async def on_startup(self):\n    raise asyncio.CancelledError\n",
+            "app.py:5: CancelledError",
+            id="on_startup is cancelled by itself",
+        ),
+        pytest.param(
             "models: {}\nmcp_servers: {tools: {transport: streamable_http, url: 'http://127.0.0.1:9/mcp'}}",
             None,
             "tools",
@@ -332,7 +353,8 @@ async def test_many_clients_and_many_reloads_lose_nothing(tmp_path: Path) -> Non
             assert numbers
 
 
-async def test_a_stop_in_the_middle_of_a_reload_ends_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_itself", [True, False], ids=["in the background", "that was called"])
+async def test_a_stop_in_the_middle_of_a_reload_ends_both(tmp_path: Path, by_itself: bool) -> None:
     project = Project(tmp_path)
     loop: Any = asyncio.get_running_loop()
     loop.starts = asyncio.Event()
@@ -341,12 +363,18 @@ async def test_a_stop_in_the_middle_of_a_reload_ends_both(tmp_path: Path) -> Non
             app="import asyncio\nfrom agentscope.runtime import AgentApp\nclass App(AgentApp):\n"
             "  async def on_startup(self):\n    asyncio.get_running_loop().starts.set()\n    await asyncio.sleep(60)\n"
         )
-        served.service.reload_soon()
+        reloading = asyncio.create_task(served.service.reload())
+        if by_itself:
+            reloading.cancel()
+            served.service.reload_soon()
         await asyncio.wait_for(loop.starts.wait(), _SECONDS)
         assert await served.says() == "version 1"
         async with asyncio.timeout(_SECONDS):
             await served.runner.cleanup()
         assert served.service.runtime.state == "stopped"
+        if not by_itself:
+            with pytest.raises(RuntimeNotReadyError, match="the service stops"):
+                await reloading
         with pytest.raises(RuntimeNotReadyError, match="stopped"):
             await served.service.reload()
     assert not project_modules()

@@ -23,6 +23,7 @@ def real(**main: object) -> dict[str, object]:
     ("host", "is_refused"),
     [
         *[(host, False) for host in ("", "localhost", "LOCALHOST.", "a.localhost", "127.8.0.1", "::1", "0.0.0.0")],
+        *[(host, False) for host in ("::ffff:127.0.0.1", socket.gethostname())],
         *[(host, True) for host in ("example.com", "192.0.2.1", "10.0.0.1", "fe80::1%eth0", "localhost.example.com")],
     ],
 )
@@ -44,8 +45,9 @@ def test_a_guard_knows_this_machine(host: str, is_refused: bool) -> None:
         lambda: socket.create_connection(("2001:db8::1", 443)),
         lambda: socket.gethostbyname("example.com"),
         lambda: socket.getaddrinfo(b"example.com", 443),
+        lambda: socket.getnameinfo(("192.0.2.1", 443), 0),
     ],
-    ids=["name", "ipv4", "ipv6", "gethostbyname", "bytes"],
+    ids=["name", "ipv4", "ipv6", "gethostbyname", "bytes", "getnameinfo"],
 )
 def test_another_machine_is_refused(connect: object) -> None:
     assert callable(connect)
@@ -53,6 +55,14 @@ def test_another_machine_is_refused(connect: object) -> None:
     with guard.active(), pytest.raises(NetworkRefusedError, match="a guarded test reaches this machine alone"):
         connect()
     assert len(guard.refused) == 1
+
+
+def test_a_proxy_on_this_machine_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    guard = NetworkGuard()
+    guard.refuse("127.0.0.1", 3129)
+    with pytest.raises(NetworkRefusedError, match=r"127\.0\.0\.1:3128"):
+        guard.refuse("127.0.0.1", 3128)
 
 
 def test_a_datagram_is_refused() -> None:

@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import agentscope.server
+import agentscope.testing
 from vendors.openai_server import OpenAIServer
 
 pytest_plugins = ["pytester"]
+
+# What a run inside this one imports first is forgotten after it, and half of it would be imported again.
+_IMPORTED = (yaml, agentscope.server, agentscope.testing)
 
 _PROJECT = {
     "agentapp.yaml": """
@@ -95,6 +101,49 @@ def test_strict_mode_works_too(tests: Project) -> None:
             assert (await agent_client.invoke("hi")).text == "Hello"
     """)
     run.assert_outcomes(passed=1)
+
+
+def test_a_test_in_another_loop_than_its_fixtures_is_told_so(tests: Project) -> None:
+    run = tests.run("""
+        import pytest
+
+        @pytest.mark.asyncio(loop_scope="module")
+        async def test_it(agent_client):
+            pass
+    """)
+    run.assert_outcomes(errors=1)
+    run.stdout.fnmatch_lines(["*runs in the event loop of its module*asyncio_default_fixture_loop_scope*"])
+
+
+def test_nothing_of_a_test_is_kept_and_one_that_is_run_again_begins_anew(tests: Project) -> None:
+    tests.pytester.makeconftest("""
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            for attempt in range(2):
+                reports = runtestprotocol(item, nextitem=nextitem, log=False)
+                item._initrequest()
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+    """)
+    run = tests.run("""
+        import gc
+        import weakref
+
+        ATTEMPTS = []
+
+        async def test_that_fails_at_first(agent_client, scripted_model):
+            ATTEMPTS.append(weakref.ref(agent_client.runtime))
+            if len(ATTEMPTS) > 1:
+                scripted_model.add("Hi")
+            assert (await agent_client.invoke("hi")).text == "Hi"
+
+        def test_after_it():
+            gc.collect()
+            assert ATTEMPTS[-1]() is None
+    """)
+    run.assert_outcomes(passed=2)
 
 
 def test_without_pytest_asyncio_what_needs_no_loop_works_and_the_rest_says_what_to_install(tests: Project) -> None:

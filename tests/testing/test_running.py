@@ -53,9 +53,23 @@ async def test_a_runtime_of_the_test_s_own_gets_the_fakes() -> None:
 
 async def test_a_slot_that_nobody_scripted_is_named() -> None:
     own = Runtime(settings(models={"main": {"provider": "openai", "model": "m", "api_key": "k"}}), app=Passes)
-    async with running(own) as rt:
-        with pytest.raises(AssertionError, match=r"of the slot 'main' was called 1 times: .* to 'hi'; give it one"):
+    with pytest.raises(AssertionError, match=r"of the slot 'main' was called 1 times: .* to 'hi'; give it one"):
+        async with running(own) as rt:
             await anext(rt.invoke("hi"))
+
+
+async def test_a_model_without_a_reply_fails_the_block_though_the_app_hides_it() -> None:
+    class Hides(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> Msg:
+            try:
+                await runtime.models.main([msg])
+            except Exception:
+                return Msg("app", "sorry", "assistant")
+            return msg
+
+    with pytest.raises(AssertionError, match="it has no reply left to 'hi'"):
+        async with serving(Hides, models=ScriptedModel()) as client:
+            assert (await client.invoke("hi")).text == "sorry"
 
 
 async def test_other_providers_are_given_by_name() -> None:

@@ -79,6 +79,9 @@ class _HttpPlatform:
             # Of a platform that fails already there was a warning.
             level = logging.WARNING if self._state == "up" else logging.DEBUG
             _log.log(level, "the platform %s was not told of the end: %s", self._client.label, reason)
+        except Exception:
+            # A boundary: everything else has closed.
+            _log.exception("the platform %s was not told of the end", self._client.label)
 
     async def _turn(self, heartbeat: Heartbeat | None) -> float:
         """Send a heartbeat, by default that of now, and do what is asked for; return seconds until the next."""

@@ -93,7 +93,9 @@ class Admission:
 
                 def stop(reason: InvocationCancelledError) -> None:
                     stopped.append(reason)
-                    limit.reschedule(0)
+                    # It may have run out in this very turn: who waits is told why all the same.
+                    if not limit.expired():
+                        limit.reschedule(0)
 
                 turn.stops_by(stop)
                 await self._slots.acquire()

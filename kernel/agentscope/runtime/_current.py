@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from agentscope.errors import RuntimeNotReadyError
 from agentscope.module import current_invocation, current_runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from agentscope.runtime._invocation import Invocation
     from agentscope.runtime._runtime import Runtime
 
 _live: list[Runtime] = []
 """The runtimes of this process that serve. It is state of the process by its nature: what `runtime` falls back on
 when the running code belongs to none, as in a script or a notebook."""
+
+
+_starting: list[object] = []
+"""Those that the facade starts now: a second one meanwhile would make two."""
+
+
+@contextmanager
+def starting() -> Generator[None]:
+    """A runtime for the whole process is started in the block."""
+    mark = object()
+    _starting.append(mark)
+    try:
+        yield
+    finally:
+        _starting.remove(mark)
+
+
+def is_any_live_or_starting() -> bool:
+    """Whether the running code has a runtime, or is about to."""
+    return bool(_starting or _live) or current_runtime.get() is not None
 
 
 def enlist(runtime: Runtime) -> None:

@@ -9,7 +9,7 @@ from agentscope.errors import RuntimeNotReadyError
 from agentscope.message import Msg
 from agentscope.model import ChatModel
 from agentscope.runtime._container import KernelContainer
-from agentscope.runtime._current import find_runtime
+from agentscope.runtime._current import find_runtime, is_any_live_or_starting, starting
 from agentscope.runtime._models import ModelSlots
 from agentscope.runtime._runtime import Runtime
 from agentscope.runtime._stream import MsgStream
@@ -64,13 +64,14 @@ class RuntimeProxy:
 
         Raises ``RuntimeNotReadyError`` when there is one already.
         """
-        if find_runtime() is not None:
+        if is_any_live_or_starting():
             raise RuntimeNotReadyError(
                 "the runtime is initialized already: `await runtime.shutdown()` first, "
                 "or keep a second one with Runtime.from_project(…)"
             )
         started = Runtime.from_project(project, config=config, assignments=assignments)
-        await started.initialize()
+        with starting():
+            await started.initialize()
         return started
 
     async def shutdown(self) -> None:

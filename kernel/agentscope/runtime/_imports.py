@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, cast
+
+PROJECT_PACKAGE = "_agentscope_project_"
+"""How the names of the packages begin that projects are."""
 
 _numbers = itertools.count(1)
 
@@ -23,7 +26,7 @@ class ProjectModules(MetaPathFinder):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.package = f"_agentscope_project_{next(_numbers)}"
+        self.package = f"{PROJECT_PACKAGE}{next(_numbers)}"
         self._ours: dict[str, bool] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
 
@@ -33,6 +36,10 @@ class ProjectModules(MetaPathFinder):
         root.__path__ = [str(self.folder)]
         sys.modules[self.package] = root
         sys.meta_path.insert(0, self)
+        for path, finder in list(sys.path_importer_cache.items()):
+            # What they know of a folder may be older than its newest file.
+            if finder is not None and Path(path).is_relative_to(self.folder):
+                cast("Any", finder).invalidate_caches()
 
     def remove(self) -> None:
         """Forget the project's modules."""
@@ -86,6 +93,12 @@ class _ProjectLoader(SourceFileLoader):
     def __init__(self, fullname: str, path: str, project_builtins: dict[str, Any]) -> None:
         super().__init__(fullname, path)
         self._builtins = project_builtins
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code as the file has it now."""
+        # Not from `__pycache__`, which goes by size and whole seconds: a reload would run what was there before.
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = self._builtins

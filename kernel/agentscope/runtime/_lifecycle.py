@@ -260,7 +260,13 @@ class Lifecycle:
         try:
             app = self._app = app_class()
             await app.on_startup()
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # Also `sys.exit()`, and a cancellation of something of the app's own: they would end more than the start.
             raise explained(error, self._project, app_class.__name__) from error
         self._resources.push("on_shutdown", app.on_shutdown)
         return app

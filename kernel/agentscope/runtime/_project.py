@@ -7,7 +7,7 @@ from types import TracebackType
 
 from agentscope.errors import AgentScopeError, ProjectError
 from agentscope.runtime._app import AgentApp, check_app_class
-from agentscope.runtime._imports import ProjectModules
+from agentscope.runtime._imports import PROJECT_PACKAGE, ProjectModules
 
 
 def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
@@ -36,7 +36,10 @@ def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
 def explained(error: BaseException, folder: Path, where: str) -> ProjectError:
     """What to raise for what a project's code has raised; ``where`` names it when no line of it did."""
     message = explain(error, folder, where)
-    is_ours = isinstance(error, AgentScopeError | ModuleNotFoundError | SyntaxError)
+    # Of the rest the text is the app's, whatever the class: it may hold a secret.
+    is_ours = isinstance(error, ModuleNotFoundError) or (
+        isinstance(error, SyntaxError) and error.filename is not None and _inside(Path(error.filename), folder)
+    )
     brief = message if is_ours else f"{_place(error, folder) or where}: {type(error).__name__}"
     return ProjectError(message, brief=brief)
 
@@ -51,6 +54,9 @@ def explain(error: BaseException, folder: Path, where: str) -> str:
         if top == "agentscope":
             # Installing what PyPI calls agentscope would break this environment.
             return f"{where}: this version of agentscope-kernel has no module {error.name!r}"
+        if top.startswith(PROJECT_PACKAGE):
+            name = error.name.partition(".")[2]
+            return f"{where}: the project has no module {name!r}: there is no {name.replace('.', '/')}.py"
         requirements = "pip install -r requirements.txt" if (folder / "requirements.txt").is_file() else ""
         command = requirements or f"pip install {top}"
         return f"{where}: module {error.name!r} is not installed; run: {command}"

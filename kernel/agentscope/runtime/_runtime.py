@@ -115,17 +115,18 @@ class Runtime:
         loaded = load()
         return cls(loaded.settings, project=loaded.project, load=load)
 
-    def successor(self) -> "Runtime":
+    def successor(self, adapt: Callable[[Settings], Settings] = lambda settings: settings) -> "Runtime":
         """A new runtime of the same project, which is read again: see ``take_over``. It reads files, and blocks.
 
         It goes on with this one's session store and telemetry where their settings are the same, and its sessions and
-        limits are counted together with this one's. Raises ``UserError`` when the configuration is wrong, and
+        limits are counted together with this one's. ``adapt`` is given the settings that were read, and gives those
+        to use. Raises ``UserError`` when the configuration is wrong, and
         ``RuntimeNotReadyError`` for a runtime that was made of settings alone.
         """
         if self._load is None:
             raise RuntimeNotReadyError("this runtime was made from settings, not from a project: it can't be reloaded")
         loaded = self._load()
-        return Runtime(loaded.settings, project=loaded.project, load=self._load, predecessor=self)
+        return Runtime(adapt(loaded.settings), project=loaded.project, load=self._load, predecessor=self)
 
     @property
     def session(self) -> SessionStore:
@@ -177,11 +178,14 @@ class Runtime:
         """Take every new invocation from now on, also those that wait to run at the predecessor.
 
         A successor does so once it is initialized and this is called; any other runtime does by itself. The
-        predecessor goes on with what runs there: call its ``retire``.
+        predecessor goes on with what runs there: call its ``retire``. Raises ``RuntimeNotReadyError`` for one that
+        does not run.
         """
+        if self.state != "running":
+            raise RuntimeNotReadyError(f"take_over() of a runtime that is {self.state}: initialize it first")
         before = self._succession.current
         self._succession.begin(self)
-        if before is not None:
+        if before is not None and before is not self:
             before.state = "draining"
             delist(before)
         enlist(self)

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from contextvars import Context
 from datetime import UTC, datetime
-from operator import attrgetter
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from agentscope import __version__
 from agentscope.errors import ProjectError, RuntimeNotReadyError, UserError
@@ -15,21 +15,17 @@ from agentscope.platform import Action, Heartbeat, InstanceStatus, Platform, Pla
 from agentscope.runtime._activity import Activity
 from agentscope.runtime._adapters import PLATFORMS, find_adapter
 from agentscope.runtime._memory import resident_megabytes
-from agentscope.runtime._resources import Resources
+from agentscope.runtime._resources import CANCELLED_SECONDS, Resources
 from agentscope.runtime._runtime import Runtime
+from agentscope.runtime.settings import Settings
 
 _log = logging.getLogger("agentscope.runtime")
 
-_NEED_A_RESTART: Final = (
-    "server.host",
-    "server.port",
-    "server.workers",
-    "server.max_connections",
-    "server.cors_origins",
-    "server.metrics",
-    "platform",
-)
-"""What belongs to the process, and not to a runtime of it."""
+_OF_THE_PROCESS: Final = ("host", "port", "workers", "max_connections", "cors_origins", "metrics")
+"""What of ``server`` belongs to the process, and not to a runtime of it: a reload goes on with what there is."""
+
+_LONG_START: Final = 10.0
+"""Seconds after which it is said that a new version has not started."""
 
 
 class Service:
@@ -43,6 +39,8 @@ class Service:
     """
 
     def __init__(self, runtime: Runtime, *, platform: bool = True) -> None:
+        self._process_settings = runtime.settings
+        self._fixed: list[str] = []
         self.runtime = runtime
         """The one that takes new invocations."""
         self.reload_error: str | None = None
@@ -57,14 +55,22 @@ class Service:
         self._platform: Platform | None = None
         self._resources = Resources()
         self._owns = False
+        self._is_entered = False
         self._stopping = False
         self._one_at_a_time = asyncio.Lock()
+        self._starting: asyncio.Task[Runtime] | None = None
+        self._is_late = False
         self._asked: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._retiring: dict[Runtime, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "Service":
-        """Start. Raises ``UserError`` for mistakes in the project; what was opened is closed again then."""
+        """Start, once. Raises ``UserError`` for mistakes in the project; what was opened is closed again then."""
+        if self._is_entered:
+            raise RuntimeNotReadyError(
+                "a service is started once: leave that to the application that serves it, or make a new one"
+            )
+        self._is_entered = True
         try:
             await self._open_platform()
             if not self.runtime.is_initialized:
@@ -100,21 +106,26 @@ class Service:
         ``UserError`` when the new version does not start, and whatever else kept it from that: the old one serves on.
         Raises ``RuntimeNotReadyError`` where there is nothing to reload.
         """
+        self._give_up_late()
         async with self._one_at_a_time:
             # Whoever asks from now on may mean what was written since.
             self._asked = None
-            if not self._owns or self._stopping or not self.runtime.is_initialized:
+            if not self._owns or self._is_over() or not self.runtime.is_initialized:
                 raise RuntimeNotReadyError(f"a runtime that is {self._why_not()} can't be reloaded")
             try:
                 successor = await self._start_successor()
             except Exception as error:
                 self.reload_error = _said_in_public(error)
                 raise
+            if self._is_over():
+                await successor.shutdown()
+                raise RuntimeNotReadyError("the service stops: it can't be reloaded")
             self.reload_error = None
             self._replace(successor)
 
     def reload_soon(self) -> None:
         """Begin to reload, and log how it ends; nothing more when a reload is about to begin anyway."""
+        self._give_up_late()
         if self._asked is None:
             # In the context of nobody: it would keep that one's state.
             self._asked = asyncio.get_running_loop().create_task(self.reload_and_tell(), context=Context())
@@ -122,8 +133,10 @@ class Service:
             self._asked.add_done_callback(self._tasks.discard)
 
     async def reload_and_tell(self) -> None:
-        """``reload``, and log how it ends, whatever that is."""
+        """``reload`` once the service has started, and log how it ends, whatever that is."""
         try:
+            # What changes during the first start may have been read before.
+            await self.started.wait()
             await self.reload()
         except UserError as error:
             _log.error("not reloaded, the old version serves on: %s", error)
@@ -135,7 +148,7 @@ class Service:
 
     async def drain(self, timeout: float) -> None:
         """Take no new invocation, wait up to ``timeout`` seconds for those that run, and cancel the rest."""
-        await self._stop_reloading()
+        self._stop_reloading()
         if self._owns:
             runtimes = [self.runtime, *self._retiring]
             await asyncio.gather(*(runtime.drain(timeout) for runtime in runtimes))
@@ -148,23 +161,23 @@ class Service:
 
     async def aclose(self) -> None:
         """Shut down. Raises an ``ExceptionGroup`` when something did not close; the rest is closed all the same."""
-        await self._stop_reloading()
+        self._stop_reloading()
+        await self._until_not_reloading()
         failures: list[Exception] = []
-        for runtime in (*self._retiring, self.runtime):
+
+        async def close(closer: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await closer()
+            except ExceptionGroup as group:
+                failures.extend(group.exceptions)
+
+        # A stack, so that what is cancelled in the middle of one still closes the others.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(close, self._resources.aclose)
+            stack.push_async_callback(self._end_retiring)
             if self._owns:
-                try:
-                    await runtime.shutdown()
-                except ExceptionGroup as group:
-                    failures += group.exceptions
-        retiring = list(self._retiring.values())
-        for task in retiring:
-            task.cancel()
-        if retiring:
-            await asyncio.wait(retiring)
-        try:
-            await self._resources.aclose()
-        except ExceptionGroup as group:
-            failures += group.exceptions
+                for runtime in (self.runtime, *self._retiring):
+                    stack.push_async_callback(close, runtime.shutdown)
         if failures:
             raise ExceptionGroup("some resources did not close", failures)
 
@@ -203,6 +216,9 @@ class Service:
     def _activity(self) -> Activity:
         return self.runtime.activity()
 
+    def _is_over(self) -> bool:
+        return self._stopping
+
     def _why_not(self) -> str:
         return self.runtime.state if self._owns else "somebody else's"
 
@@ -219,8 +235,55 @@ class Service:
             self._platform = await self._resources.enter("platform", adapter(settings, self))
 
     async def _start_successor(self) -> Runtime:
+        """A new runtime that is started. Raises ``RuntimeNotReadyError`` when the service stops meanwhile."""
+        # A task of its own, in the context of nobody, which can be cancelled whoever has asked for the reload.
+        starting = self._starting = asyncio.get_running_loop().create_task(self._start_another(), context=Context())
+        self._tasks.add(starting)
+        starting.add_done_callback(self._tasks.discard)
+        late = asyncio.get_running_loop().call_later(_LONG_START, self._note_long_start, context=Context())
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
+                # It has started in this very turn, and nobody else has it.
+                await starting.result().shutdown()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            why = "the service stops" if self._is_over() else "the project is to be loaded again"
+            raise RuntimeNotReadyError(f"the new version had not started when {why}") from None
+        finally:
+            late.cancel()
+            self._starting, self._is_late = None, False
+
+    def _note_long_start(self) -> None:
+        _log.warning(
+            "the new version has not started within %g seconds; the old one serves on, and the next reload takes its "
+            "place",
+            _LONG_START,
+        )
+        self._is_late = True
+        if self._asked is not None:
+            self._give_up_late()
+
+    def _give_up_late(self) -> None:
+        """A start that hangs is not waited for by who wants another."""
+        if self._is_late and self._starting is not None:
+            self._starting.cancel()
+
+    def _with_process_settings(self, settings: Settings) -> Settings:
+        """The settings that a new version found, with those that belong to the process."""
+        ours = self._process_settings
+        kept = {key: getattr(ours.server, key) for key in _OF_THE_PROCESS}
+        self._fixed = [f"server.{key}" for key in _OF_THE_PROCESS if getattr(settings.server, key) != kept[key]]
+        if settings.platform != ours.platform:
+            self._fixed.append("platform")
+        server = settings.server.model_copy(update=kept)
+        return settings.model_copy(update={"server": server, "platform": ours.platform})
+
+    async def _start_another(self) -> Runtime:
         # Reading files blocks, and so does importing: others are served meanwhile.
-        successor = await asyncio.to_thread(self.runtime.successor)
+        successor = await asyncio.to_thread(self.runtime.successor, self._with_process_settings)
         await successor.initialize()
         try:
             self._check(successor)
@@ -232,9 +295,8 @@ class Service:
     def _replace(self, successor: Runtime) -> None:
         old, self.runtime = self.runtime, successor
         successor.take_over()
-        fixed = [key for key in _NEED_A_RESTART if _differs(key, old, successor)]
-        if fixed:
-            _log.warning("changed, and used only after a restart: %s", ", ".join(fixed))
+        if self._fixed:
+            _log.warning("changed, and used only after a restart: %s", ", ".join(self._fixed))
         running = old.running
         _log.info("reloaded%s", f"; {running} running on the old version" if running else "")
         self._retiring[old] = asyncio.get_running_loop().create_task(self._retire(old), context=Context())
@@ -250,18 +312,27 @@ class Service:
             del old
             self.on_retired()
 
-    async def _stop_reloading(self) -> None:
-        self._stopping = True
-        tasks = [task for task in self._tasks if not task.done()]
-        for task in tasks:
+    async def _end_retiring(self) -> None:
+        retiring = list(self._retiring.values())
+        for task in retiring:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if retiring:
+            await asyncio.wait(retiring)
 
+    def _stop_reloading(self) -> None:
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
 
-def _differs(key: str, old: Runtime, new: Runtime) -> bool:
-    value = attrgetter(key)
-    return bool(value(old.settings) != value(new.settings))
+    async def _until_not_reloading(self) -> None:
+        tasks = [task for task in self._tasks if not task.done()]
+        late = (await asyncio.wait(tasks, timeout=CANCELLED_SECONDS))[1] if tasks else ()
+        if late:
+            _log.error("the new version starts on after its cancellation and is left behind")
+            return
+        async with self._one_at_a_time:
+            # Whoever has called `reload` is through with it.
+            pass
 
 
 def _said_in_public(error: Exception) -> str:

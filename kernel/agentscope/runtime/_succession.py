@@ -59,7 +59,8 @@ class Succession:
 
     def begin(self, runtime: Runtime) -> None:
         """From now on this one takes new invocations."""
-        self._live.append(runtime)
+        if runtime not in self._live:
+            self._live.append(runtime)
         self.current = runtime
         self.admission.follow(runtime.settings)
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final, NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs, web, web_app
 from aiohttp.typedefs import Handler
 
 from agentscope.errors import UserError
@@ -118,8 +118,15 @@ def _require_who_calls(runtime: Runtime) -> None:
 
 
 async def _live(app: web.Application) -> AsyncIterator[None]:
-    async with app[SERVICE]:
-        yield
+    try:
+        async with app[SERVICE]:
+            yield
+    finally:
+        # aiohttp keeps the last thousand handlers that had middlewares around them, and with each an application that
+        # may be over: whoever serves many, one after the other, would keep them all.
+        forget = getattr(getattr(web_app, "_cached_build_middleware", None), "cache_clear", None)
+        if forget is not None:
+            forget()
 
 
 async def _drain(app: web.Application) -> None:

@@ -136,15 +136,15 @@ async def serve(
         stop = stack.enter_context(stop_signals())
         await stack.enter_async_context(_hurrying(stop, service))
         service.on_restart = stop.restart
+        stop.on_hangup = service.reload_soon
         if worker is not None:
             service.on_restart, service.on_reload = partial(worker.tell, "restart"), partial(worker.tell, "reload")
-            worker.on_reload = service.reload_soon
+            worker.on_reload, stop.on_hangup = service.reload_soon, service.on_reload
             await stack.enter_async_context(worker.connected(stop))
         runner = ServerRunner(create_app(service))
         try:
             if not await _unless(stop.asked, runner.setup()):
                 return RESTART_STATUS if stop.restarts else 0
-            stop.on_hangup = service.on_reload or service.reload_soon
             site = web.SockSite(runner, sock, backlog=_ACCEPTED_AT_ONCE)
             await site.start()
             # Now the kernel's queue alone: asyncio accepts as many at a time as it is told, and logs as often when
@@ -165,7 +165,13 @@ async def serve(
                 await until_empty(sock)
         finally:
             with interrupting(_BLOCKED_SECONDS):
-                await runner.cleanup()
+                try:
+                    await runner.cleanup()
+                except ExceptionGroup:
+                    if not stop.restarts:
+                        raise
+                    # Whoever starts it again has to know.
+                    _log.exception("stopped, but not everything closed")
     return RESTART_STATUS if stop.restarts else 0
 
 

@@ -39,8 +39,9 @@ class Stop:
 
     def restart(self) -> None:
         """Ask the process to stop, and to be started again."""
-        self.restarts = True
-        self.asked.set()
+        if not self.asked.is_set():
+            self.restarts = True
+            self.asked.set()
 
     def hurry(self) -> None:
         """Ask it to stop without waiting for what runs."""

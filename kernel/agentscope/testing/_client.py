@@ -93,6 +93,8 @@ class AnswerStream(AsyncIterator[Msg]):
         self._response: ClientResponse | None = None
         self._lines: AsyncIterator[bytes] | None = None
         self._seen: list[Msg] = []
+        self._is_closed = False
+        self._failure: AgentClientError | None = None
         self.metadata: Mapping[str, Any] = {}
         """That of the trailer; empty before the end."""
 
@@ -107,9 +109,13 @@ class AnswerStream(AsyncIterator[Msg]):
         return None if self._response is None else self._response.headers.get("X-Request-Id")
 
     async def __anext__(self) -> Msg:
+        if self._is_closed:
+            # One request is sent, whoever asks again.
+            raise self._failure or StopAsyncIteration
         try:
             msg = await self._next()
-        except BaseException:
+        except BaseException as error:
+            self._failure = error if isinstance(error, AgentClientError) else None
             await self.aclose()
             raise
         self._seen.append(msg)
@@ -128,13 +134,15 @@ class AnswerStream(AsyncIterator[Msg]):
 
     async def aclose(self) -> None:
         """Read no more."""
+        self._is_closed = True
         self._closed(self)
         if self._response is not None:
             self._response.close()
 
     async def _whole(self) -> Answer:
-        messages = [msg async for msg in self]
-        return Answer(messages, self.metadata, invocation_id=self.invocation_id, request_id=self.request_id)
+        async for _ in self:
+            pass
+        return Answer(self._seen, self.metadata, invocation_id=self.invocation_id, request_id=self.request_id)
 
     async def _next(self) -> Msg:
         if self._lines is None:

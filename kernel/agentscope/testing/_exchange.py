@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
+from urllib.parse import parse_qsl, unquote
 
 from pydantic import BaseModel, SecretStr
 
@@ -18,6 +19,7 @@ _SENT_WITH_IT: Final = frozenset({"extra_headers", "extra_query", "timeout"})
 _SECRET_NAME: Final = re.compile(
     r"(^|[_-])(api[_-]?key|authorization|secret|password|cookie|token|credentials?)$", re.IGNORECASE
 )
+_OF_CALLS: Final = frozenset({"tool_use", "tool_result"})
 _SHORTEST_SECRET: Final = 8
 """In characters. What is shorter is a placeholder, and a word of ordinary texts."""
 
@@ -26,7 +28,7 @@ class Secrets:
     """The secrets of a project's settings, and texts without them."""
 
     def __init__(self, settings: BaseModel) -> None:
-        words = {word for word in _secrets(settings) if len(word) >= _SHORTEST_SECRET}
+        words = {part for word in _secrets(settings) for part in _parts(word) if len(part) >= _SHORTEST_SECRET}
         # The longest first, for one may be part of another.
         self._words = sorted(words, key=len, reverse=True)
 
@@ -52,7 +54,8 @@ def request_of(
     secrets: Secrets,
 ) -> Request:
     """A call as it is kept and found again. ``options`` are what the caller adds to the settings."""
-    spoken = [{"name": msg.name, "role": msg.role, "content": _content(msg.content)} for msg in messages]
+    calls: dict[str, str] = {}
+    spoken = [{"name": msg.name, "role": msg.role, "content": _content(msg.content, calls)} for msg in messages]
     asked: dict[str, Any] = {"messages": spoken}
     if tools:
         asked["tools"] = tools
@@ -102,16 +105,21 @@ def _read(part: Mapping[str, Any]) -> ChatChunk:
     )
 
 
-def _content(content: Any) -> Any:
+def _content(content: Any, calls: dict[str, str]) -> Any:
+    """Content as it is kept. ``calls`` are the ids of tool calls so far, each with what the file calls it."""
     # A picture would be most of the file, and its digest tells it from others as well.
     if isinstance(content, Mapping):
         block = cast("Mapping[str, Any]", content)
         if block.get("type") == "base64":
             digest = hashlib.sha256(str(block.get("data")).encode()).hexdigest()
             return {**block, "data": f"sha256:{digest}"}
-        return {key: _content(value) for key, value in block.items()}
+        kept = {key: _content(value, calls) for key, value in block.items()}
+        if block.get("type") in _OF_CALLS and isinstance(block.get("id"), str):
+            # Whoever made it, it is another each time: which belong together is what counts.
+            kept["id"] = calls.setdefault(block["id"], f"call-{len(calls) + 1}")
+        return kept
     if isinstance(content, list | tuple):
-        return [_content(item) for item in cast("Sequence[Any]", content)]
+        return [_content(item, calls) for item in cast("Sequence[Any]", content)]
     return content
 
 
@@ -127,12 +135,33 @@ def _nameless(value: Any, name: str) -> Any:
     return value
 
 
+def _parts(secret: str) -> Iterator[str]:
+    """A secret, and what of it may stand alone: a token behind a scheme's name, the login of a URL."""
+    yield secret
+    scheme, _, token = secret.partition(" ")
+    if scheme.lower() in {"bearer", "basic", "token"}:
+        yield token.strip()
+    # By hand: a library would refuse what it can't read whole.
+    login, at, _ = secret.partition("://")[2].partition("/")[0].rpartition("@")
+    if at:
+        for part in login.split(":")[1:]:
+            yield from (part, unquote(part))
+
+
+def _secrets_of_url(url: str) -> Iterator[str]:
+    """What of a URL that is no secret itself is one."""
+    rest, _, query = url.partition("://")[2].partition("?")
+    login, at, _ = rest.partition("/")[0].rpartition("@")
+    if at:
+        yield f"://{login}@"
+    yield from (value for name, value in parse_qsl(query) if _SECRET_NAME.search(name))
+
+
 def _secrets(value: object, *, all_texts: bool = False) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
     elif isinstance(value, str):
-        if all_texts:
-            yield value
+        yield from (value,) if all_texts else _secrets_of_url(value)
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _secrets(getattr(value, name))

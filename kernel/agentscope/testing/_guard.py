@@ -2,19 +2,23 @@
 
 import errno
 import gc
+import socket
 import sys
+import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from ipaddress import ip_address
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from agentscope.errors import AgentScopeError
 from agentscope.runtime import Runtime
 
 _CONNECTING: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _RESOLVING: Final = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
+_NAMING: Final = "socket.getnameinfo"
 
 
 class NetworkRefusedError(AgentScopeError, ConnectionError):
@@ -53,7 +57,7 @@ class NetworkGuard:
 
     def refuse(self, host: str, port: object) -> None:
         """Raise ``NetworkRefusedError`` for an address of another machine."""
-        if is_local(host):
+        if is_local(host) and not _is_proxy(port):
             return
         address = host if port in (None, 0, "") else f"{host}:{port}"
         error = NetworkRefusedError(address, _explained(host, address))
@@ -83,9 +87,47 @@ def is_local(host: str) -> bool:
     try:
         address = ip_address(name)
     except ValueError:
-        return False
+        return name == socket.gethostname().lower()
+    address = getattr(address, "ipv4_mapped", None) or address
     # To connect to 0.0.0.0 is to connect to this machine.
-    return address.is_loopback or address.is_unspecified
+    return address.is_loopback or address.is_unspecified or _is_own(str(address), address.version)
+
+
+def _is_own(address: str, version: int) -> bool:
+    """Whether it is an address of this machine: nobody can be bound to another's."""
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        try:
+            _probing().is_on = True
+            # Of a datagram socket this sends nothing; who would send to itself does so from there.
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0]) == address
+        except OSError:
+            return False
+        finally:
+            _probing().is_on = False
+
+
+class _Probing(threading.local):
+    """Whether this thread only wants to know what an address is."""
+
+    is_on = False
+
+
+@cache
+def _probing() -> _Probing:
+    return _Probing()
+
+
+def _is_proxy(port: object) -> bool:
+    """Whether that is what the environment names as the way out."""
+    for name, url in getproxies().items():
+        with suppress(ValueError):
+            proxy = urlsplit(url if "://" in url else f"http://{url}")
+            number = proxy.port or (443 if proxy.scheme == "https" else 80)
+            if name != "no" and proxy.hostname and number == port and is_local(proxy.hostname):
+                return True
+    return False
 
 
 @cache
@@ -94,7 +136,7 @@ def _guards() -> list[NetworkGuard]:
     guards: list[NetworkGuard] = []
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if guards and event.startswith("socket."):
+        if guards and event.startswith("socket.") and not _probing().is_on:
             _check(guards[-1].refuse, event, arguments)
 
     sys.addaudithook(watch)
@@ -105,6 +147,8 @@ def _check(refuse: Callable[[str, object], None], event: str, arguments: tuple[A
     address: tuple[object, ...] = ()
     if event in _RESOLVING:
         address = arguments
+    elif event == _NAMING:
+        address = cast("tuple[object, ...]", arguments[0])
     elif event in _CONNECTING and isinstance(arguments[1], tuple):
         # Of the Internet's families alone: a path, as a Unix socket has, is on this machine.
         address = cast("tuple[object, ...]", arguments[1])

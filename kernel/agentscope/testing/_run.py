@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ Models = ChatModel | Mapping[str, ChatModel]
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _URL: Final = re.compile(r"""\w*url\s*:\s*["']?\$\{(\w+)\}""")
 
+NOT_SET: Final = "not-set-in-tests"
+"""What stands for a variable that isn't set: as long as a token has to be."""
+
 _NOTHING_OUTSIDE: Final = ("tracing.endpoint=null", "platform.endpoint=null")
 """What a project would tell to others while it is tested."""
 
@@ -42,25 +45,48 @@ async def running(
     """Start an app with nothing of the outside world, give its runtime, and stop it at the end of the block.
 
     ``app`` is an app class, a ``Runtime`` that is not started, or the folder of a project, whose configuration is
-    read; a ``${VAR}`` in it that isn't set stands for the text "not-set", or for a URL where one must be. ``models``
-    are the models by slot, or one for every slot; an offline slot that is left out stays as it is, a call of any other
-    raises ``AssertionError``. ``tools`` stands in for the MCP servers, None means that there are none. ``sessions``
-    keeps the sessions, None means that they end with the block. ``parts`` stand in for other providers of the
-    container, by name. Raises ``UserError`` for mistakes in the project, and ``UnknownNameError`` for a slot or a
-    provider that isn't there.
+    read; a ``${VAR}`` in it that isn't set stands for the text "not-set-in-tests", or for a URL where one must be.
+    ``models`` are the models by slot, or one for every slot; an offline slot that is left out stays as it is, a call
+    of any other raises ``AssertionError``, and so does the end of the block when the app has caught that. ``tools``
+    stands in for the MCP servers, None means that there are none. ``sessions`` keeps the sessions, None means that
+    they end with the block. ``parts`` stand in for other providers of the container, by name. Raises ``UserError`` for
+    mistakes in the project, and ``UnknownNameError`` for a slot or a provider that isn't there.
     """
+    runtime = _runtime_of(app, models)
+    by_slot = _models_of(runtime, models)
+    async with started(runtime, by_slot, tools, sessions, **parts):
+        yield runtime
+    # One set of recorded models tells for all its slots.
+    witnesses = [models] if hasattr(models, "problems") else list(by_slot.values())
+    problems = [problem for witness in witnesses for problem in getattr(witness, "problems", ())]
+    if problems:
+        raise AssertionError("\n".join(dict.fromkeys(problems)))
+
+
+@asynccontextmanager
+async def started(
+    runtime: Runtime,
+    models: Mapping[str, ChatModel],
+    tools: Toolkit | None = None,
+    sessions: SessionRepository | None = None,
+    **parts: object,
+) -> AsyncGenerator[Runtime]:
+    """The runtime with these in the place of its parts, from its start to its end."""
     if tools is not None and not isinstance(tools, Toolkit):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
         raise TypeError(f"tools is a {type(tools).__name__}: give a Toolkit, or FakeToolkit(function, …)")
-    runtime = _runtime_of(app, models)
+    fakes = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository(), **parts}
+    with runtime.override(models=models, **fakes):
+        async with runtime:
+            yield runtime
+
+
+def _models_of(runtime: Runtime, models: Models | None) -> dict[str, ChatModel]:
     slots = runtime.settings.models
     by_slot: dict[str, ChatModel] = {
         slot: ScriptedModel(slot=slot) for slot in slots if slots[slot].provider != "offline"
     }
-    by_slot |= models if isinstance(models, Mapping) else {} if models is None else dict.fromkeys(slots, models)
-    fakes = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository(), **parts}
-    with runtime.override(models=by_slot, **fakes):
-        async with runtime:
-            yield runtime
+    given = models if isinstance(models, Mapping) else {} if models is None else dict.fromkeys(slots, models)
+    return {**by_slot, **given}
 
 
 async def run_app(
@@ -88,10 +114,13 @@ def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Run
     ``assignments`` are settings such as ``session.auto_save=true``. Raises ``UserError`` for mistakes in the project.
     """
     file = Path(project, "agentapp.yaml")
-    written = file.read_text(encoding="utf-8") if file.is_file() else ""
-    unset = dict.fromkeys(_VARIABLE.findall(written), "not-set")
+    # What is no UTF-8 is told of when it is loaded.
+    written = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    unset = dict.fromkeys(_VARIABLE.findall(written), NOT_SET)
     unset |= dict.fromkeys(_URL.findall(written), "https://not-set.example.com")
-    in_file = dotenv_values(file.with_name(".env"), interpolate=False)
+    in_file: Mapping[str, str | None] = {}
+    with suppress(UnicodeDecodeError):
+        in_file = dotenv_values(file.with_name(".env"), interpolate=False)
     environment = {name: value for name, value in unset.items() if name not in in_file} | os.environ
     return Runtime.from_project(project, assignments=[*_NOTHING_OUTSIDE, *assignments], environment=environment)
 
