@@ -306,3 +306,14 @@ async def test_in_a_notebook_each_cell_finds_the_runtime_of_the_one_before(tmp_p
     assert await asyncio.create_task(third_cell()) == "of-one"
     await asyncio.create_task(last_cell())
     assert not runtime.is_initialized
+
+
+async def test_a_runtime_for_the_process_is_initialized_once_though_two_cells_want_to(
+    tmp_path: Path, events: list[str]
+) -> None:
+    folder = project(tmp_path, "one")
+    outcomes = await asyncio.gather(runtime.initialize(folder), runtime.initialize(folder), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Runtime", "RuntimeNotReadyError"]
+    await runtime.shutdown()
+    await runtime.initialize(folder)
+    await runtime.shutdown()

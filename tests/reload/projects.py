@@ -76,9 +76,9 @@ class ServedProject:
 
 
 @asynccontextmanager
-async def served_project(project: Project, *assignments: str) -> AsyncGenerator[ServedProject]:
+async def served_project(project: Project, *assignments: str, patience: float = 10.0) -> AsyncGenerator[ServedProject]:
     """Serve a project on a free port."""
-    app = create_app(Runtime.from_project(project.folder, assignments=assignments))
+    app = create_app(Service(Runtime.from_project(project.folder, assignments=assignments), patience=patience))
     runner = ServerRunner(app)
     await runner.setup()
     try:

@@ -219,6 +219,7 @@ async def test_a_new_session_store_takes_the_place_of_one_that_is_closed(tmp_pat
         pytest.param("models: {main: {provider: offline}}\nsesion: {}", None, "sesion", id="no such key"),
         pytest.param(None, "raise ValueError('a secret')", "app.py:1: ValueError", id="app.py raises"),
         pytest.param(None, "class App(", "app.py:1", id="app.py can't be read"),
+        pytest.param(None, "import helpers.missing", "no module 'helpers.missing'", id="a module of its own"),
         pytest.param(None, "import nothing_of_that_name", "nothing_of_that_name", id="a module that isn't there"),
         pytest.param(
             None,
@@ -261,6 +262,7 @@ async def test_a_version_that_does_not_start_leaves_the_old_one_serving_and_says
 ) -> None:
     project = Project(tmp_path)
     good = (tmp_path / "agentapp.yaml").read_text(), (tmp_path / "app.py").read_text()
+    (tmp_path / "helpers").mkdir()
     async with served_project(project) as served:
         old, modules = served.service.runtime, project_modules()
         project.write(yaml, app)
@@ -380,6 +382,85 @@ async def test_a_stop_in_the_middle_of_a_reload_ends_both(tmp_path: Path, by_its
     assert not project_modules()
 
 
+_HANGS = """
+import asyncio
+from agentscope.runtime import AgentApp
+
+class App(AgentApp):
+    async def on_startup(self):
+        asyncio.get_running_loop().starts.set()
+        await asyncio.Event().wait()
+"""
+
+
+async def test_a_start_that_hangs_is_said_and_given_up_for_the_next_reload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = Project(tmp_path)
+    good = (tmp_path / "app.py").read_text()
+    loop: Any = asyncio.get_running_loop()
+    loop.starts = asyncio.Event()
+    async with served_project(project, patience=0.05) as served:
+        project.write(app=_HANGS)
+        served.service.reload_soon()
+        await asyncio.wait_for(loop.starts.wait(), _SECONDS)
+        project.write(app=good)
+        project.number(2)
+        await asyncio.wait_for(served.service.reload(), _SECONDS)
+        assert await served.says() == "version 2"
+    assert "has not started within 0.05 seconds" in caplog.text
+    assert "had not started when the project is to be loaded again" in caplog.text
+
+
+async def test_a_reload_that_is_asked_for_during_the_start_comes_after_it(tmp_path: Path) -> None:
+    Project(tmp_path, app=_HANGS.replace("await asyncio.Event()", "await asyncio.get_running_loop().gate"))
+    loop: Any = asyncio.get_running_loop()
+    loop.starts, loop.gate = asyncio.Event(), asyncio.Event()
+    service = Service(Runtime.from_project(tmp_path))
+    starting = asyncio.create_task(service.__aenter__())
+    await asyncio.wait_for(loop.starts.wait(), _SECONDS)
+    first = service.runtime
+    service.reload_soon()
+    loop.gate.set()
+    await starting
+    try:
+        async with asyncio.timeout(_SECONDS):
+            while service.runtime is first:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0)
+    finally:
+        await service.aclose()
+
+
+async def test_a_stop_in_the_turn_in_which_the_new_version_has_started_leaves_none_running(tmp_path: Path) -> None:
+    made: list[Runtime] = []
+    for turns in range(40):
+        service = Service(Runtime.from_project(Project(tmp_path / str(turns)).folder))
+        service.checks.append(made.append)
+        async with service:
+            reloading = asyncio.create_task(service.reload())
+            async with asyncio.timeout(_SECONDS):
+                while len(made) % 2:  # noqa: ASYNC110 - an event would come a turn later
+                    await asyncio.sleep(0)
+            for _ in range(turns % 4):
+                await asyncio.sleep(0)
+            reloading.cancel()
+            await asyncio.wait([reloading])
+        assert {each.state for each in made} == {"stopped"}
+        made.clear()
+
+
+async def test_what_belongs_to_the_process_stays_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    project = Project(tmp_path)
+    project.write(yaml=project.yaml + "server: {metrics: true}\n")
+    async with served_project(project) as served:
+        for yaml, told in ((project.yaml, 1), (project.yaml, 2), (project.yaml + "server: {metrics: true}\n", 2)):
+            project.write(yaml=yaml)
+            await served.service.reload()
+            async with served.client.get("/metrics") as response:
+                assert response.status == 200
+            assert caplog.text.count("used only after a restart: server.metrics") == told
+
+
 async def test_a_stop_cancels_what_runs_on_the_old_version_when_its_time_is_over(tmp_path: Path) -> None:
     project, _, closed = gated(tmp_path)
     async with served_project(project, "server.shutdown_timeout=0.1") as served:
@@ -408,6 +489,7 @@ async def test_what_only_a_restart_changes_is_said(tmp_path: Path, caplog: pytes
         with caplog.at_level(logging.WARNING):
             await served.service.reload()
     assert "used only after a restart: server.port, server.metrics" in caplog.text
+    assert served.service.runtime.settings.server.port == 8080
 
 
 class _App(AgentApp):

@@ -24,21 +24,19 @@ _log = logging.getLogger("agentscope.runtime")
 _OF_THE_PROCESS: Final = ("host", "port", "workers", "max_connections", "cors_origins", "metrics")
 """What of ``server`` belongs to the process, and not to a runtime of it: a reload goes on with what there is."""
 
-_LONG_START: Final = 10.0
-"""Seconds after which it is said that a new version has not started."""
-
 
 class Service:
     """Starts a runtime, and lets another of the same project take its place; also what a platform speaks to.
 
-    A runtime that is started already is its starter's: it is served, and neither reloaded nor stopped. ``platform``
+    A runtime that is started already is its starter's: it is served, and neither reloaded nor stopped. A new version
+    that has not started after ``patience`` seconds is given up when another reload is asked for. ``platform``
     False leaves the platform that the settings name alone. ``checks`` are called with each runtime that has started;
     what they raise keeps it from serving. ``on_restart`` is called when the platform asks for a restart, None where
     the process is not the service's to end. ``on_reload`` is called when the platform asks for a reload, None meaning
     that this process reloads by itself. ``on_retired`` is called when an old version is shut down.
     """
 
-    def __init__(self, runtime: Runtime, *, platform: bool = True) -> None:
+    def __init__(self, runtime: Runtime, *, platform: bool = True, patience: float = 10.0) -> None:
         self._process_settings = runtime.settings
         self._fixed: list[str] = []
         self.runtime = runtime
@@ -52,6 +50,7 @@ class Service:
         self.started = asyncio.Event()
         """That it serves, and can be reloaded."""
         self._with_platform = platform
+        self._patience = patience
         self._platform: Platform | None = None
         self._resources = Resources()
         self._owns = False
@@ -60,6 +59,7 @@ class Service:
         self._one_at_a_time = asyncio.Lock()
         self._starting: asyncio.Task[Runtime] | None = None
         self._is_late = False
+        self._waiting = 0
         self._asked: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._retiring: dict[Runtime, asyncio.Task[None]] = {}
@@ -107,7 +107,12 @@ class Service:
         Raises ``RuntimeNotReadyError`` where there is nothing to reload.
         """
         self._give_up_late()
-        async with self._one_at_a_time:
+        self._waiting += 1
+        try:
+            await self._one_at_a_time.acquire()
+        finally:
+            self._waiting -= 1
+        try:
             # Whoever asks from now on may mean what was written since.
             self._asked = None
             if not self._owns or self._is_over() or not self.runtime.is_initialized:
@@ -122,6 +127,8 @@ class Service:
                 raise RuntimeNotReadyError("the service stops: it can't be reloaded")
             self.reload_error = None
             self._replace(successor)
+        finally:
+            self._one_at_a_time.release()
 
     def reload_soon(self) -> None:
         """Begin to reload, and log how it ends; nothing more when a reload is about to begin anyway."""
@@ -240,7 +247,7 @@ class Service:
         starting = self._starting = asyncio.get_running_loop().create_task(self._start_another(), context=Context())
         self._tasks.add(starting)
         starting.add_done_callback(self._tasks.discard)
-        late = asyncio.get_running_loop().call_later(_LONG_START, self._note_long_start, context=Context())
+        late = asyncio.get_running_loop().call_later(self._patience, self._note_long_start, context=Context())
         try:
             return await starting
         except asyncio.CancelledError:
@@ -260,10 +267,10 @@ class Service:
         _log.warning(
             "the new version has not started within %g seconds; the old one serves on, and the next reload takes its "
             "place",
-            _LONG_START,
+            self._patience,
         )
         self._is_late = True
-        if self._asked is not None:
+        if self._waiting:
             self._give_up_late()
 
     def _give_up_late(self) -> None:
