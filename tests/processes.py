@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,10 +59,16 @@ class Running:
 
     def says(self, words: str) -> str:
         """Wait until it has logged a line with these words, and return the line."""
-        for line in self.output:
-            self.said += line
-            if words in line:
-                return line
+        # Nothing else would end the reading.
+        patience = threading.Timer(_SECONDS, self.process.kill)
+        patience.start()
+        try:
+            for line in self.output:
+                self.said += line
+                if words in line:
+                    return line
+        finally:
+            patience.cancel()
         raise AssertionError(f"it ended without a word of {words!r}:\n{self.said}")
 
     async def in_thread(self, work: "Callable[[Running], _T]") -> _T:
@@ -71,6 +78,12 @@ class Running:
     async def within(self, seconds: float, event: Awaitable[_T]) -> _T:
         """Wait for something that must happen within a promised time."""
         return await asyncio.wait_for(event, seconds)
+
+
+def heed_signals() -> None:
+    """Have the signals as a shell gives them to a program: who runs the tests may ignore some, as nohup does."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -84,6 +97,7 @@ def running(project: Path, *arguments: str, **variables: str) -> Generator[Runni
         env=environment(**variables),
         # A group as in a terminal, which a test can send Ctrl-C.
         process_group=0,
+        preexec_fn=heed_signals,
     )
     output = process.stdout
     assert output is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from platform_server import PlatformServer, asks
-from processes import AGENTSCOPE, Running, environment, running
+from processes import AGENTSCOPE, Running, environment, heed_signals, running
 from reload.projects import Project
 
 _SECONDS = 30
@@ -59,6 +59,7 @@ def test_sighup_stops_when_it_says_that_the_terminal_is_gone(tmp_path: Path) -> 
     pid, terminal = pty.fork()
     if pid == 0:
         # A session of its own, whose terminal this is; nothing of the tests may go on in it.
+        heed_signals()
         os.execve(AGENTSCOPE, [str(AGENTSCOPE), "run", str(tmp_path), "--port", "0"], environment())
     output = b""
     while b"sessions" not in output:
