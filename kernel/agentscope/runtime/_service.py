@@ -169,7 +169,6 @@ class Service:
     async def aclose(self) -> None:
         """Shut down. Raises an ``ExceptionGroup`` when something did not close; the rest is closed all the same."""
         self._stop_reloading()
-        await self._until_not_reloading()
         failures: list[Exception] = []
 
         async def close(closer: Callable[[], Awaitable[object]]) -> None:
@@ -185,6 +184,7 @@ class Service:
             if self._owns:
                 for runtime in (self.runtime, *self._retiring):
                     stack.push_async_callback(close, runtime.shutdown)
+            stack.push_async_callback(self._until_not_reloading)
         if failures:
             raise ExceptionGroup("some resources did not close", failures)
 

@@ -1,8 +1,8 @@
 """The aiohttp application of a service, and its routes in an application of somebody else's."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Final, NamedTuple
 
 from aiohttp import hdrs, web, web_app
 from aiohttp.typedefs import Handler
@@ -23,12 +23,9 @@ from agentscope.server._sessions import cancel_session, delete_session, list_ses
 
 
 class _Route(NamedTuple):
-    """``is_open``: everyone may call it, a probe that has no token above all."""
-
     method: str
     path: str
     handler: Handler
-    is_open: bool = False
 
 
 # The path is matched before `%2F` is decoded, so that an id may hold a slash; an empty id is told what is wrong.
@@ -42,8 +39,9 @@ def create_app(service: Service | Runtime) -> web.Application:
     app at once, instead of at the next line it can't be sent. It may be mounted in another application with
     ``add_subapp``, under any prefix; several may be.
     """
-    app = web.Application(middlewares=[_no_route])
-    _add(app, service, "")
+    app = web.Application(middlewares=[_around])
+    for route in _add(app, service):
+        app.router.add_route(route.method, route.path, route.handler)
     return app
 
 
@@ -59,15 +57,20 @@ def setup(app: web.Application, service: Service | Runtime, *, prefix: str = "")
         raise ValueError("this application has a service already: app.add_subapp('/other', create_app(runtime))")
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ValueError(f"prefix {prefix!r}: begin it with a slash, and end it without one")
-    added = _add(app, service, prefix)
+    routes = _add(app, service)
     if CORS in app:
         # What matches no route is the host's to answer: a browser asks these before it sends a request.
-        for path in dict.fromkeys(route.path for route in added):
-            app.router.add_route(hdrs.METH_OPTIONS, prefix + path, endpoint(_no_such_method, is_open=False))
+        paths = dict.fromkeys(route.path for route in routes)
+        routes += [_Route(hdrs.METH_OPTIONS, path, _no_such_method) for path in paths]
+    for route in routes:
+        app.router.add_route(
+            route.method, prefix + route.path, endpoint(route.handler, is_open=_is_open(route.handler))
+        )
     return app[SERVICE]
 
 
-def _add(app: web.Application, service: Service | Runtime, prefix: str) -> list[_Route]:
+def _add(app: web.Application, service: Service | Runtime) -> list[_Route]:
+    """Add all but the routes, which are returned."""
     if isinstance(service, Runtime):
         service = Service(service)
     service.checks.append(_require_who_calls)
@@ -81,18 +84,15 @@ def _add(app: web.Application, service: Service | Runtime, prefix: str) -> list[
     if server.cors_origins:
         app[CORS] = Cors(server.cors_origins)
         app.on_response_prepare.append(_allow_pages)
-    routes = _routes(metered=server.metrics)
-    for route in routes:
-        app.router.add_route(route.method, prefix + route.path, endpoint(route.handler, is_open=route.is_open))
-    return routes
+    return _routes(metered=server.metrics)
 
 
 def _routes(*, metered: bool) -> list[_Route]:
     return [
         _Route("POST", "/invoke", observed(invoke)),
         _Route("GET", "/invocations/{invocation_id}/stream", resume),
-        *_get("/health", health, is_open=True),
-        *_get("/ready", ready, is_open=True),
+        *_get("/health", health),
+        *_get("/ready", ready),
         *(_get("/metrics", metrics) if metered else ()),
         *_get("/openapi.json", OpenApi().answer),
         *_get("/sessions", list_sessions),
@@ -103,9 +103,14 @@ def _routes(*, metered: bool) -> list[_Route]:
     ]
 
 
-def _get(path: str, handler: Handler, *, is_open: bool = False) -> Iterator[_Route]:
+def _get(path: str, handler: Handler) -> Iterator[_Route]:
     for method in (hdrs.METH_HEAD, hdrs.METH_GET):
-        yield _Route(method, path, handler, is_open)
+        yield _Route(method, path, handler)
+
+
+def _is_open(handler: object) -> bool:
+    """Whether everyone may call it: a probe has no token. A route that isn't here is protected, and so is none."""
+    return handler is health or handler is ready
 
 
 def _require_who_calls(runtime: Runtime) -> None:
@@ -150,8 +155,7 @@ async def _no_such_method(request: web.Request) -> web.StreamResponse:
 
 
 @web.middleware
-async def _no_route(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What matches no route is refused as the routes refuse; those have all that goes around them already."""
-    if request.match_info.http_exception is None:
-        return await handler(request)
-    return await respond(request, handler)
+def _around(request: web.Request, handler: Handler) -> Coroutine[Any, Any, web.StreamResponse]:
+    """What goes around every handler, also where no route matches."""
+    # Not a coroutine around another: each costs every request.
+    return respond(request, handler, is_open=_is_open(request.match_info.handler))
