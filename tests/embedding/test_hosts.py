@@ -261,7 +261,7 @@ async def test_one_mounted_project_is_reloaded_and_the_other_is_not(tmp_path: Pa
         assert await said(client, "/one") == ("renamed", "of-one")
         assert await said(client, "/two") == ("two", "of-two")
         assert services["two"].runtime is other
-        services["one"].act("restart")
+        services["one"].instance.act("restart")
         assert await said(client, "/one") == ("renamed", "of-one")
 
 

@@ -275,7 +275,7 @@ async def test_a_version_that_does_not_start_leaves_the_old_one_serving_and_says
         assert (status, ready["status"]) == (200, "ready")
         assert told in ready["reload_error"]
         assert "a secret" not in ready["reload_error"]
-        assert served.service.heartbeat().reload_error == ready["reload_error"]
+        assert served.service.instance.heartbeat().reload_error == ready["reload_error"]
         assert project_modules() == modules
         with caplog.at_level(logging.ERROR):
             await served.service.reload_and_tell()

@@ -39,7 +39,6 @@ from agentscope.session import (
     StopRequest,
     StopRequests,
     TaskUses,
-    Turn,
     check_session_id,
 )
 from agentscope.telemetry import Exposition, Telemetry, current_observer, outgoing_headers
@@ -92,7 +91,8 @@ class Runtime:
         self._admission = self._succession.admission
         self._holders = 0
         self._unheld = asyncio.Event()
-        self._ownership = Ownership(settings.session.owner_claim, self.scopes, self.container.session_repository)
+        self.ownership = Ownership(settings.session.owner_claim, self.scopes, self.container.session_repository)
+        """Whose sessions are whose."""
         self._running = RunningInvocations(self._succession, self.container.stop_requests)
 
     @classmethod
@@ -313,7 +313,7 @@ class Runtime:
         nested = around is not None and around.runtime is self and not around.ended
         if nested and identity is None and around is not None:
             identity = around.identity
-        runtime, owner, turn = await self._admit(session_id, identity, nested=nested)
+        runtime, owner, turn = await self._succession.enter(self, session_id, identity, nested=nested)
         try:
             invocation = Invocation(
                 runtime,
@@ -350,17 +350,6 @@ class Runtime:
         msg = Msg("user", message, "user") if isinstance(message, str) else message
         return MsgStream(self._begin_watched, msg, session_id or new_id(), metadata, identity)
 
-    def owner_of(self, identity: Mapping[str, Any] | None) -> str | None:
-        """Whose the sessions are that this identity makes; None without ``session.owner_claim``.
-
-        Raises ``ForbiddenError`` for an identity without that claim.
-        """
-        return self._ownership.owner(identity)
-
-    async def require_access(self, session_id: str, owner: str | None) -> None:
-        """Raise ``SessionNotFoundError`` when the session is there and is not the owner's; None may touch all."""
-        await self._ownership.require(session_id, owner)
-
     async def cancel_session(self, session_id: str, *, owner: str | None = None) -> bool:
         """Cancel the session's invocation, in whatever process it runs; its stream ends with an error.
 
@@ -385,12 +374,12 @@ class Runtime:
         if invocation is not None and invocation.runtime is self and invocation.session_id == session_id:
             raise SessionBusyError(session_id, f"session {session_id!r} can't be deleted by its own invocation")
         leases: Leases = self.container.leases()
-        await self._ownership.require(session_id, owner)
+        await self.ownership.require(session_id, owner)
         async with self._admission.session(session_id, owner):
             lease = await leases.take(session_id, replaces=False)
             try:
                 # Once more: it may have been made by another meanwhile.
-                await self._ownership.require(session_id, owner)
+                await self.ownership.require(session_id, owner)
                 deleted = await self.container.session_repository().delete(lease)
             finally:
                 leases.release(lease)
@@ -442,48 +431,6 @@ class Runtime:
             return await self.begin(msg, encode, **about)
         with watch:
             return await self.begin(msg, encode, watch=watch, **about)
-
-    async def _admit(
-        self, session_id: str, identity: Mapping[str, Any] | None, *, nested: bool
-    ) -> "tuple[Runtime, str | None, Turn]":
-        """Wait for the session and a slot; which runtime takes the invocation, whose it is, and its turn."""
-        activity = self._succession.activity
-        if activity is not None:
-            activity.asked()
-        try:
-            self._taker(nested=nested)
-            owner = self.owner_of(identity)
-            turn = await self._admission.enter(session_id, owner, nested=nested)
-            try:
-                # Another may have taken this one's place meanwhile.
-                runtime = self._taker(nested=nested)
-                if owner is not None:
-                    await runtime._ownership.require_to_begin(session_id, owner)
-                    runtime = self._taker(nested=nested)
-                if runtime is not self:
-                    runtime._require_owner(identity, owner)
-            except BaseException:
-                self._admission.leave(turn, nested=nested)
-                raise
-        except Exception as error:
-            if activity is not None:
-                activity.refused(error)
-            raise
-        return runtime, owner, turn
-
-    def _require_owner(self, identity: Mapping[str, Any] | None, owner: str | None) -> None:
-        if self.owner_of(identity) != owner:
-            raise RuntimeNotReadyError("whose sessions are whose was changed by a reload just now: try again")
-
-    def _taker(self, *, nested: bool) -> "Runtime":
-        """The runtime that an invocation which is asked of this one runs on."""
-        # What runs is let finish, and what it asks for within itself is part of it.
-        if nested and self.state == "draining":
-            return self
-        taker = self if nested else self._succession.current or self
-        if taker.state != "running":
-            raise RuntimeNotReadyError(f"the runtime is {taker.state}: it takes invocations while it is running")
-        return taker
 
     def _stop_here(self, request: StopRequest) -> bool:
         return self._running.stop(request)

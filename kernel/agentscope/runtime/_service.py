@@ -5,63 +5,51 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from contextvars import Context
-from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final
 
-from agentscope import __version__
 from agentscope.errors import ProjectError, RuntimeNotReadyError, UserError
-from agentscope.platform import Action, Heartbeat, InstanceStatus, Platform, PlatformState
-from agentscope.runtime._activity import Activity
+from agentscope.platform import Platform, PlatformState
 from agentscope.runtime._adapters import PLATFORMS, find_adapter
-from agentscope.runtime._memory import resident_megabytes
-from agentscope.runtime._resources import CANCELLED_SECONDS, Resources
+from agentscope.runtime._instance import ServiceInstance
+from agentscope.runtime._process_settings import ProcessSettings
+from agentscope.runtime._resources import Resources
 from agentscope.runtime._runtime import Runtime
-from agentscope.runtime.settings import Settings
+from agentscope.runtime._versions import NewVersions
 
 _log = logging.getLogger("agentscope.runtime")
 
-_OF_THE_PROCESS: Final = ("host", "port", "workers", "max_connections", "cors_origins", "metrics")
-"""What of ``server`` belongs to the process, and not to a runtime of it: a reload goes on with what there is."""
-
 
 class Service:
-    """Starts a runtime, and lets another of the same project take its place; also what a platform speaks to.
+    """Starts a runtime, and lets another of the same project take its place.
 
     A runtime that is started already is its starter's: it is served, and neither reloaded nor stopped. A new version
     that has not started after ``patience`` seconds is given up when another reload is asked for. ``platform``
     False leaves the platform that the settings name alone. ``checks`` are called with each runtime that has started;
-    what they raise keeps it from serving. ``on_restart`` is called when the platform asks for a restart, None where
-    the process is not the service's to end. ``on_reload`` is called when the platform asks for a reload, None meaning
-    that this process reloads by itself. ``on_retired`` is called when an old version is shut down.
+    what they raise keeps it from serving. ``on_retired`` is called when an old version is shut down.
     """
 
     def __init__(self, runtime: Runtime, *, platform: bool = True, patience: float = 10.0) -> None:
-        self._process_settings = runtime.settings
-        self._fixed: list[str] = []
         self.runtime = runtime
         """The one that takes new invocations."""
         self.reload_error: str | None = None
         """Why the last reload left the old version serving; None when it did not, or there was none."""
         self.checks: list[Callable[[Runtime], None]] = []
-        self.on_restart: Callable[[], None] | None = None
-        self.on_reload: Callable[[], None] | None = None
         self.on_retired: Callable[[], object] = lambda: None
         self.started = asyncio.Event()
         """That it serves, and can be reloaded."""
+        self.is_stopping = False
+        """That it takes no more invocations, and no new version either."""
+        self.instance = ServiceInstance(self)
+        """What the platform sees."""
         self._with_platform = platform
-        self._patience = patience
+        self._process_settings = ProcessSettings(runtime.settings)
+        self._versions = NewVersions(patience)
         self._platform: Platform | None = None
         self._resources = Resources()
         self._owns = False
         self._is_entered = False
-        self._stopping = False
-        self._one_at_a_time = asyncio.Lock()
-        self._starting: asyncio.Task[Runtime] | None = None
-        self._is_late = False
-        self._waiting = 0
         self._asked: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reloading: set[asyncio.Task[None]] = set()
         self._retiring: dict[Runtime, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "Service":
@@ -106,19 +94,13 @@ class Service:
         ``UserError`` when the new version does not start, and whatever else kept it from that: the old one serves on.
         Raises ``RuntimeNotReadyError`` where there is nothing to reload.
         """
-        self._give_up_late()
-        self._waiting += 1
-        try:
-            await self._one_at_a_time.acquire()
-        finally:
-            self._waiting -= 1
-        try:
+        async with self._versions.turn():
             # Whoever asks from now on may mean what was written since.
             self._asked = None
             if not self._owns or self._is_over() or not self.runtime.is_initialized:
                 raise RuntimeNotReadyError(f"a runtime that is {self._why_not()} can't be reloaded")
             try:
-                successor = await self._start_successor()
+                successor = await self._versions.start(self._start_another)
             except Exception as error:
                 self.reload_error = _said_in_public(error)
                 raise
@@ -127,17 +109,15 @@ class Service:
                 raise RuntimeNotReadyError("the service stops: it can't be reloaded")
             self.reload_error = None
             self._replace(successor)
-        finally:
-            self._one_at_a_time.release()
 
     def reload_soon(self) -> None:
         """Begin to reload, and log how it ends; nothing more when a reload is about to begin anyway."""
-        self._give_up_late()
+        self._versions.give_up_late()
         if self._asked is None:
             # In the context of nobody: it would keep that one's state.
             self._asked = asyncio.get_running_loop().create_task(self.reload_and_tell(), context=Context())
-            self._tasks.add(self._asked)
-            self._asked.add_done_callback(self._tasks.discard)
+            self._reloading.add(self._asked)
+            self._asked.add_done_callback(self._reloading.discard)
 
     async def reload_and_tell(self) -> None:
         """``reload`` once the service has started, and log how it ends, whatever that is."""
@@ -188,43 +168,8 @@ class Service:
         if failures:
             raise ExceptionGroup("some resources did not close", failures)
 
-    def heartbeat(self) -> Heartbeat:
-        """See ``Instance.heartbeat``."""
-        activity = self._activity
-        metrics = {
-            "active_sessions": activity.sessions,
-            "active_invocations": self.running,
-            "total_requests": activity.requests,
-            "failed_requests": activity.failures,
-            "memory_usage_mb": resident_megabytes(),
-        }
-        return Heartbeat(self._status, datetime.now(UTC), __version__, metrics, self.reload_error)
-
-    def act(self, action: Action) -> None:
-        """See ``Instance.act``."""
-        if action == "reload":
-            _log.info("the platform asks for a reload")
-            (self.on_reload or self.reload_soon)()
-        elif self.on_restart is None:
-            _log.warning("the platform asks for a restart: this process is not the service's to end")
-        else:
-            _log.info("the platform asks for a restart")
-            self.on_restart()
-
-    @property
-    def _status(self) -> InstanceStatus:
-        if self.runtime.state in {"new", "starting"}:
-            return "starting"
-        if self.runtime.state == "stopped":
-            return "stopped"
-        return "draining" if self._stopping or self.runtime.state == "draining" else "running"
-
-    @property
-    def _activity(self) -> Activity:
-        return self.runtime.activity()
-
     def _is_over(self) -> bool:
-        return self._stopping
+        return self.is_stopping
 
     def _why_not(self) -> str:
         return self.runtime.state if self._owns else "somebody else's"
@@ -238,59 +183,12 @@ class Service:
         if settings.endpoint is not None and self._with_platform:
             adapter = find_adapter(PLATFORMS, settings.provider, "platform.provider", settings, self)
             # Counted from now on.
-            _ = self._activity
-            self._platform = await self._resources.enter("platform", adapter(settings, self))
-
-    async def _start_successor(self) -> Runtime:
-        """A new runtime that is started. Raises ``RuntimeNotReadyError`` when the service stops meanwhile."""
-        # A task of its own, in the context of nobody, which can be cancelled whoever has asked for the reload.
-        starting = self._starting = asyncio.get_running_loop().create_task(self._start_another(), context=Context())
-        self._tasks.add(starting)
-        starting.add_done_callback(self._tasks.discard)
-        late = asyncio.get_running_loop().call_later(self._patience, self._note_long_start, context=Context())
-        try:
-            return await starting
-        except asyncio.CancelledError:
-            if starting.done() and not starting.cancelled() and starting.exception() is None:
-                # It has started in this very turn, and nobody else has it.
-                await starting.result().shutdown()
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            why = "the service stops" if self._is_over() else "the project is to be loaded again"
-            raise RuntimeNotReadyError(f"the new version had not started when {why}") from None
-        finally:
-            late.cancel()
-            self._starting, self._is_late = None, False
-
-    def _note_long_start(self) -> None:
-        _log.warning(
-            "the new version has not started within %g seconds; the old one serves on, and the next reload takes its "
-            "place",
-            self._patience,
-        )
-        self._is_late = True
-        if self._waiting:
-            self._give_up_late()
-
-    def _give_up_late(self) -> None:
-        """A start that hangs is not waited for by who wants another."""
-        if self._is_late and self._starting is not None:
-            self._starting.cancel()
-
-    def _with_process_settings(self, settings: Settings) -> Settings:
-        """The settings that a new version found, with those that belong to the process."""
-        ours = self._process_settings
-        kept = {key: getattr(ours.server, key) for key in _OF_THE_PROCESS}
-        self._fixed = [f"server.{key}" for key in _OF_THE_PROCESS if getattr(settings.server, key) != kept[key]]
-        if settings.platform != ours.platform:
-            self._fixed.append("platform")
-        server = settings.server.model_copy(update=kept)
-        return settings.model_copy(update={"server": server, "platform": ours.platform})
+            self.runtime.activity()
+            self._platform = await self._resources.enter("platform", adapter(settings, self.instance))
 
     async def _start_another(self) -> Runtime:
         # Reading files blocks, and so does importing: others are served meanwhile.
-        successor = await asyncio.to_thread(self.runtime.successor, self._with_process_settings)
+        successor = await asyncio.to_thread(self.runtime.successor, self._process_settings.keep)
         await successor.initialize()
         try:
             self._check(successor)
@@ -302,8 +200,8 @@ class Service:
     def _replace(self, successor: Runtime) -> None:
         old, self.runtime = self.runtime, successor
         successor.take_over()
-        if self._fixed:
-            _log.warning("changed, and used only after a restart: %s", ", ".join(self._fixed))
+        if ignored := self._process_settings.ignored:
+            _log.warning("changed, and used only after a restart: %s", ", ".join(ignored))
         running = old.running
         _log.info("reloaded%s", f"; {running} running on the old version" if running else "")
         self._retiring[old] = asyncio.get_running_loop().create_task(self._retire(old), context=Context())
@@ -327,19 +225,14 @@ class Service:
             await asyncio.wait(retiring)
 
     def _stop_reloading(self) -> None:
-        self._stopping = True
-        for task in self._tasks:
+        self.is_stopping = True
+        for task in self._reloading:
             task.cancel()
+        self._versions.stop()
 
     async def _until_not_reloading(self) -> None:
-        tasks = [task for task in self._tasks if not task.done()]
-        late = (await asyncio.wait(tasks, timeout=CANCELLED_SECONDS))[1] if tasks else ()
-        if late:
-            _log.error("the new version starts on after its cancellation and is left behind")
-            return
-        async with self._one_at_a_time:
-            # Whoever has called `reload` is through with it.
-            pass
+        if await self._versions.ended() and self._reloading:
+            await asyncio.wait(self._reloading)
 
 
 def _said_in_public(error: Exception) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from agentscope.errors import RuntimeNotReadyError
 from agentscope.runtime._admission import Admission
+from agentscope.session import Turn
 from agentscope.telemetry import Levels
 
 if TYPE_CHECKING:
@@ -64,10 +66,49 @@ class Succession:
         self.current = runtime
         self.admission.follow(runtime.settings)
 
+    async def enter(
+        self, asked: Runtime, session_id: str, identity: Mapping[str, Any] | None, *, nested: bool
+    ) -> tuple[Runtime, str | None, Turn]:
+        """Wait for the session and a slot: which runtime takes an invocation, whose it is, and its turn.
+
+        ``asked`` is the runtime that the invocation was asked of, which another may follow before it may run. One
+        that is ``nested`` stays where its parent runs. ``begin`` of a runtime says what this raises.
+        """
+        try:
+            if self.activity is not None:
+                self.activity.asked()
+            self._taker(asked, nested=nested)
+            owner = asked.ownership.owner(identity)
+            turn = await self.admission.enter(session_id, owner, nested=nested)
+            try:
+                taker = self._taker(asked, nested=nested)
+                if owner is not None:
+                    await taker.ownership.require_to_begin(session_id, owner)
+                    taker = self._taker(asked, nested=nested)
+                if taker is not asked:
+                    _require_same(owner, taker.ownership.owner(identity))
+            except BaseException:
+                self.admission.leave(turn, nested=nested)
+                raise
+        except Exception as error:
+            if self.activity is not None:
+                self.activity.refused(error)
+            raise
+        return taker, owner, turn
+
     def end(self, runtime: Runtime) -> None:
         """This one is over."""
         if runtime in self._live:
             self._live.remove(runtime)
+
+    def _taker(self, asked: Runtime, *, nested: bool) -> Runtime:
+        # What runs is let finish, and what it asks for within itself is part of it.
+        if nested and asked.state == "draining":
+            return asked
+        taker = asked if nested else self.current or asked
+        if taker.state != "running":
+            raise RuntimeNotReadyError(f"the runtime is {taker.state}: it takes invocations while it is running")
+        return taker
 
     def levels(self) -> Levels:
         """What there is in all of them now."""
@@ -76,3 +117,8 @@ class Succession:
             sum(runtime.running for runtime in self._live),
             self.admission.waiting,
         )
+
+
+def _require_same(owner: str | None, now: str | None) -> None:
+    if now != owner:
+        raise RuntimeNotReadyError("whose sessions are whose was changed by a reload just now: try again")

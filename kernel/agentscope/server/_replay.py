@@ -30,8 +30,8 @@ async def open_recording(
     Raises ``ApiError`` for a key that was used with another request.
     """
     runtime = request[RUNTIME]
-    owner = runtime.owner_of(request.get(CLAIMS))
-    await runtime.require_access(wanted.session_id, owner)
+    owner = runtime.ownership.owner(request.get(CLAIMS))
+    await runtime.ownership.require(wanted.session_id, owner)
     key, fingerprint = wanted.idempotency_key, wanted.fingerprint
     record = InvocationRecord(invocation_id, wanted.session_id, owner, key, fingerprint)
     opened = await runtime.container.recorder().open(record)
@@ -56,7 +56,7 @@ async def resume(request: web.Request) -> web.StreamResponse:
     after = _after(request)
     unknown = ApiError(404, "NOT_FOUND", "no invocation of that id is kept")
     store: InvocationStore | None = runtime.container.invocations()
-    owner = runtime.owner_of(request.get(CLAIMS))
+    owner = runtime.ownership.owner(request.get(CLAIMS))
     if not runtime.settings.server.replay_ttl or store is None or not _INVOCATION_ID.fullmatch(invocation_id):
         raise unknown
     record = await store.find_invocation(invocation_id)

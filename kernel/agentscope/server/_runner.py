@@ -135,11 +135,11 @@ async def serve(
         stack.enter_context(sock)
         stop = stack.enter_context(stop_signals())
         await stack.enter_async_context(_hurrying(stop, service))
-        service.on_restart = stop.restart
-        stop.on_hangup = service.reload_soon
+        instance = service.instance
+        instance.on_restart, stop.on_hangup = stop.restart, service.reload_soon
         if worker is not None:
-            service.on_restart, service.on_reload = partial(worker.tell, "restart"), partial(worker.tell, "reload")
-            worker.on_reload, stop.on_hangup = service.reload_soon, service.on_reload
+            instance.on_restart, instance.on_reload = partial(worker.tell, "restart"), partial(worker.tell, "reload")
+            worker.on_reload, stop.on_hangup = service.reload_soon, instance.on_reload
             await stack.enter_async_context(worker.connected(stop))
         runner = ServerRunner(create_app(service))
         try:

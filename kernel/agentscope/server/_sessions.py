@@ -104,7 +104,7 @@ async def cancel_session(request: web.Request) -> web.Response:
 
 def owner_of(request: web.Request) -> str | None:
     """Whose sessions the caller may use; None for all."""
-    return request[RUNTIME].owner_of(request.get(CLAIMS))
+    return request[RUNTIME].ownership.owner(request.get(CLAIMS))
 
 
 def _runtime(request: web.Request) -> Runtime:
