@@ -4,19 +4,18 @@ It imports nothing of the app and nothing that serves. Of a worker's side, see `
 """
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from agentscope.hangup import Terminal
 from agentscope_cli._metrics_folder import MetricsFolder
+from agentscope_cli._worker_process import Command, WorkerProcess, own_command, shell_status
 
 _log = logging.getLogger("agentscope.cli")
 
@@ -46,56 +45,14 @@ class Ready:
     pids: Sequence[int]
 
 
-class _Process:
-    """A worker's process, and the channel to it."""
-
-    def __init__(
-        self,
-        index: int,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self.index = index
-        self.pid = process.pid
-        self.ready_at: float | None = None
-        self.is_drained = False
-        self.is_released = False
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-
-    def signal(self, number: int) -> None:
-        """Send it a signal, if it is still there."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
-
-    def tell(self, word: bytes) -> None:
-        """Write a line on the channel."""
-        if not self._writer.is_closing():
-            self._writer.write(word + b"\n")
-
-    async def listen(self, on_event: "Callable[[_Process, dict[str, Any]], None]") -> int:
-        """Hand on what it tells until it has ended; return its exit status, negative after a signal."""
-        with suppress(OSError):
-            while (line := await self._reader.readline()).endswith(b"\n"):
-                on_event(self, json.loads(line))
-        status = await self._process.wait()
-        self._writer.close()
-        with suppress(OSError):
-            await self._writer.wait_closed()
-        return status
-
-
 class Supervisor:
     """Keeps ``count`` workers on a bound socket until it is told to stop.
 
     A worker is this program started again, with the same command line and a hidden option; the socket is inherited.
     One that ends is replaced, after a pause that doubles from half a second to 30 while none serves for long.
-    ``on_ready`` is called once, when all of them answer. ``command`` is another command line than this process's own,
-    for a worker's index, and the descriptors of the socket and of the channel. ``metrics`` is where the workers keep
-    theirs, None when they keep none. ``patience`` is how many seconds after the first signal workers are killed that
-    have not ended.
+    ``on_ready`` is called once, when all of them answer. ``command`` is another than this process's own. ``metrics``
+    is where the workers keep theirs, None when they keep none. ``patience`` is how many seconds after the first signal
+    workers are killed that have not ended.
     """
 
     def __init__(
@@ -104,7 +61,7 @@ class Supervisor:
         count: int,
         on_ready: Callable[[Ready], None],
         *,
-        command: Callable[[int, int, int], Sequence[str]] | None = None,
+        command: Command | None = None,
         metrics: MetricsFolder | None = None,
         patience: float = 120.0,
     ) -> None:
@@ -112,10 +69,10 @@ class Supervisor:
         self._patience = patience
         self._deadline: asyncio.TimerHandle | None = None
         self._metrics = metrics
-        self._command = command or _command
+        self._command = command or own_command
         self._count = count
         self._on_ready = on_ready
-        self._workers: dict[int, _Process] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._facts: dict[str, Any] | None = None
         self._announced = False
         self._asked = 0
@@ -182,7 +139,7 @@ class Supervisor:
             _log.error("worker %d, pid %d, has not ended and is killed", worker.index, worker.pid)
             worker.signal(signal.SIGKILL)
 
-    def _stop(self, worker: _Process) -> None:
+    def _stop(self, worker: WorkerProcess) -> None:
         # Two signals that come quickly are one to who gets them: the second time it is told by the channel.
         if self._asked > 1:
             worker.tell(b"hurry")
@@ -217,7 +174,7 @@ class Supervisor:
             if served >= _HEALTHY_SECONDS:
                 pause = _FIRST_PAUSE
             level = logging.ERROR if status else logging.INFO
-            _log.log(level, "worker %d, %s: the next one starts in %g s", index, _ending(worker, status), pause)
+            _log.log(level, "worker %d, %s: the next one starts in %g s", index, worker.ending(status), pause)
             pause = await self._rest(pause)
 
     async def _rest(self, pause: float) -> float:
@@ -231,40 +188,27 @@ class Supervisor:
         """Whether a worker that could not start means that none can."""
         return not self._announced and (status == _USER_ERROR or (index == 0 and not self._first_answers.is_set()))
 
-    def _give_up(self, worker: _Process, status: int) -> None:
+    def _give_up(self, worker: WorkerProcess, status: int) -> None:
         if status != _USER_ERROR:
-            _log.error("worker %d, %s before it could serve", worker.index, _ending(worker, status))
-        self._status = _shell_status(status)
+            _log.error("worker %d, %s before it could serve", worker.index, worker.ending(status))
+        self._status = shell_status(status)
         self._stopping.set()
         for other in self._workers.values():
             self._stop(other)
 
-    def _fail(self, worker: _Process, status: int) -> None:
-        _log.error("worker %d, %s instead of stopping", worker.index, _ending(worker, status))
-        self._status = self._status or _shell_status(status)
+    def _fail(self, worker: WorkerProcess, status: int) -> None:
+        _log.error("worker %d, %s instead of stopping", worker.index, worker.ending(status))
+        self._status = self._status or shell_status(status)
 
-    async def _start(self, index: int) -> _Process:
-        ours, theirs = socket.socketpair()
-        with ExitStack() as unless_started, theirs:
-            unless_started.callback(ours.close)
-            descriptors = (self._sock.fileno(), theirs.fileno())
-            process = await asyncio.create_subprocess_exec(
-                *self._command(index, *descriptors),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=descriptors,
-                # Ctrl-C in a terminal goes to a whole group: it is for the supervisor to hand on.
-                process_group=0,
-                env=None if self._metrics is None else {**os.environ, **self._metrics.environment},
-            )
-            unless_started.pop_all()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        worker = self._workers[index] = _Process(index, process, reader, writer)
+    async def _start(self, index: int) -> WorkerProcess:
+        environment = None if self._metrics is None else {**os.environ, **self._metrics.environment}
+        worker = self._workers[index] = await WorkerProcess.start(self._command, index, self._sock, environment)
         if self._stopping.is_set():
             # It was not there yet when the others were told.
             self._stop(worker)
         return worker
 
-    def _on_event(self, worker: _Process, event: dict[str, Any]) -> None:
+    def _on_event(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         if event["event"] == "ready":
             worker.ready_at = asyncio.get_running_loop().time()
             self._take_note(worker, event)
@@ -280,7 +224,7 @@ class Supervisor:
             worker.is_drained = True
             self._let_go()
 
-    def _take_note(self, worker: _Process, event: dict[str, Any]) -> None:
+    def _take_note(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         if worker.index == 0:
             self._facts = self._facts or event
             self._first_answers.set()
@@ -305,20 +249,3 @@ class Supervisor:
                     worker.tell(b"close")
             # They close theirs within a moment; whoever comes then is to be refused, not to wait.
             self._sock.close()
-
-
-def _command(index: int, port: int, channel: int) -> list[str]:
-    """This process's command line, with the option that makes it a worker's."""
-    arguments = sys.argv[1:]
-    interpreter = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]]
-    at = arguments.index("run") + 1
-    return [*interpreter, *arguments[:at], "--as-worker", str(index), str(port), str(channel), *arguments[at:]]
-
-
-def _ending(worker: _Process, status: int) -> str:
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return f"pid {worker.pid}, {how}"
-
-
-def _shell_status(status: int) -> int:
-    return 128 - status if status < 0 else status
