@@ -163,6 +163,14 @@ async def test_a_call_of_something_else_is_refused(method: str, path: str, statu
     assert (status == 405) == ("Allow" in response.headers)
 
 
+@pytest.mark.parametrize("target", [b"OPTIONS *", b"GET http://x", b"CONNECT x:80"])
+async def test_a_target_without_a_path_is_not_found(target: bytes) -> None:
+    async with served(Echo) as server:
+        head, body = await raw(server, target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert json.loads(body)["error"]["code"] == "NOT_FOUND"
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -39,8 +39,10 @@ class Admission:
         another's, and ``InvocationCancelledError`` when another takes its place.
         """
         busy = self._sessions.is_busy(session_id)
-        may_wait = self._sessions.on_conflict != "reject" if busy else not nested and self._slots.locked
-        if not may_wait:
+        if not busy and (nested or self._slots.take()):
+            return self._sessions.take(session_id, owner)
+        if busy and self._sessions.on_conflict == "reject":
+            # It is told so.
             return await self._take(session_id, owner, nested)
         if self.waiting >= self._max_queued:
             raise OverloadedError
@@ -84,8 +86,7 @@ class Admission:
         return turn
 
     async def _take_slot(self, turn: Turn) -> None:
-        if not self._slots.locked:
-            await self._slots.acquire()
+        if self._slots.take():
             return
         stopped: list[InvocationCancelledError] = []
         try:

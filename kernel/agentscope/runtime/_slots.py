@@ -13,20 +13,21 @@ class Slots:
         self._taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @property
-    def locked(self) -> bool:
-        """Whether who comes now has to wait."""
-        return self._taken >= self._limit or bool(self._waiting)
-
     def resize(self, limit: int) -> None:
         """Have that many from now on."""
         self._limit = limit
         self._hand_out()
 
+    def take(self) -> bool:
+        """Take a slot now; False when who comes now has to wait."""
+        if self._taken >= self._limit or self._waiting:
+            return False
+        self._taken += 1
+        return True
+
     async def acquire(self) -> None:
         """Take a slot as soon as it is this caller's turn."""
-        if not self.locked:
-            self._taken += 1
+        if self.take():
             return
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)

@@ -1,17 +1,17 @@
 """The aiohttp application of a service, and its routes in an application of somebody else's."""
 
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Final, NamedTuple
 
-from aiohttp import hdrs, web, web_app
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from agentscope.errors import UserError
 from agentscope.runtime import Runtime, Service
 from agentscope.server._cors import Cors
 from agentscope.server._detached import Detached
-from agentscope.server._endpoint import endpoint, respond
+from agentscope.server._endpoint import endpoint
 from agentscope.server._health import health, ready
 from agentscope.server._invoke import invoke
 from agentscope.server._keys import CORS, DETACHED, REQUEST_ID, SERVICE, STARTED
@@ -23,9 +23,12 @@ from agentscope.server._sessions import cancel_session, delete_session, list_ses
 
 
 class _Route(NamedTuple):
+    """``is_open`` lets everyone call it, without any token: a probe has none."""
+
     method: str
     path: str
     handler: Handler
+    is_open: bool = False
 
 
 # The path is matched before `%2F` is decoded, so that an id may hold a slash; an empty id is told what is wrong.
@@ -39,9 +42,9 @@ def create_app(service: Service | Runtime) -> web.Application:
     app at once, instead of at the next line it can't be sent. It may be mounted in another application with
     ``add_subapp``, under any prefix; several may be.
     """
-    app = web.Application(middlewares=[_around])
-    for route in _add(app, service):
-        app.router.add_route(route.method, route.path, route.handler)
+    app = web.Application()
+    # What matches no other route is answered by one too. A middleware would be told of it, but costs every request.
+    _add_routes(app, [*_add(app, service), _Route(hdrs.METH_ANY, "/{path:.*}", _no_route)])
     return app
 
 
@@ -62,10 +65,7 @@ def setup(app: web.Application, service: Service | Runtime, *, prefix: str = "")
         # What matches no route is the host's to answer: a browser asks these before it sends a request.
         paths = dict.fromkeys(route.path for route in routes)
         routes += [_Route(hdrs.METH_OPTIONS, path, _no_such_method) for path in paths]
-    for route in routes:
-        app.router.add_route(
-            route.method, prefix + route.path, endpoint(route.handler, is_open=_is_open(route.handler))
-        )
+    _add_routes(app, routes, prefix)
     return app[SERVICE]
 
 
@@ -87,12 +87,17 @@ def _add(app: web.Application, service: Service | Runtime) -> list[_Route]:
     return _routes(metered=server.metrics)
 
 
+def _add_routes(app: web.Application, routes: Iterable[_Route], prefix: str = "") -> None:
+    for route in routes:
+        app.router.add_route(route.method, prefix + route.path, endpoint(route.handler, is_open=route.is_open))
+
+
 def _routes(*, metered: bool) -> list[_Route]:
     return [
         _Route("POST", "/invoke", observed(invoke)),
         _Route("GET", "/invocations/{invocation_id}/stream", resume),
-        *_get("/health", health),
-        *_get("/ready", ready),
+        *_get("/health", health, is_open=True),
+        *_get("/ready", ready, is_open=True),
         *(_get("/metrics", metrics) if metered else ()),
         *_get("/openapi.json", OpenApi().answer),
         *_get("/sessions", list_sessions),
@@ -103,14 +108,9 @@ def _routes(*, metered: bool) -> list[_Route]:
     ]
 
 
-def _get(path: str, handler: Handler) -> Iterator[_Route]:
+def _get(path: str, handler: Handler, *, is_open: bool = False) -> Iterator[_Route]:
     for method in (hdrs.METH_HEAD, hdrs.METH_GET):
-        yield _Route(method, path, handler)
-
-
-def _is_open(handler: object) -> bool:
-    """Whether everyone may call it: a probe has no token. A route that isn't here is protected, and so is none."""
-    return handler is health or handler is ready
+        yield _Route(method, path, handler, is_open)
 
 
 def _require_who_calls(runtime: Runtime) -> None:
@@ -123,15 +123,8 @@ def _require_who_calls(runtime: Runtime) -> None:
 
 
 async def _live(app: web.Application) -> AsyncIterator[None]:
-    try:
-        async with app[SERVICE]:
-            yield
-    finally:
-        # aiohttp keeps the last thousand handlers that had middlewares around them, and with each an application that
-        # may be over: whoever serves many, one after the other, would keep them all.
-        forget = getattr(getattr(web_app, "_cached_build_middleware", None), "cache_clear", None)
-        if forget is not None:
-            forget()
+    async with app[SERVICE]:
+        yield
 
 
 async def _drain(app: web.Application) -> None:
@@ -154,8 +147,10 @@ async def _no_such_method(request: web.Request) -> web.StreamResponse:
     raise web.HTTPMethodNotAllowed(request.method, [])
 
 
-@web.middleware
-def _around(request: web.Request, handler: Handler) -> Coroutine[Any, Any, web.StreamResponse]:
-    """What goes around every handler, also where no route matches."""
-    # Not a coroutine around another: each costs every request.
-    return respond(request, handler, is_open=_is_open(request.match_info.handler))
+async def _no_route(request: web.Request) -> web.StreamResponse:
+    """Tell a path that isn't there from one that is, by another method."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource is not request.match_info.route.resource:
+            allowed |= (await resource.resolve(request))[1]
+    raise web.HTTPMethodNotAllowed(request.method, allowed) if allowed else web.HTTPNotFound

@@ -18,10 +18,10 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 def endpoint(handler: Handler, *, is_open: bool) -> Handler:
     """The handler with all that goes around it. ``is_open`` lets everyone call it, without any token."""
-    return partial(respond, handler=handler, is_open=is_open)
+    return partial(_respond, handler=handler, is_open=is_open)
 
 
-async def respond(request: web.Request, handler: Handler, *, is_open: bool = False) -> web.StreamResponse:
+async def _respond(request: web.Request, handler: Handler, *, is_open: bool) -> web.StreamResponse:
     """Name the request, see who calls, give every failure the API's shape, and say when a connection is to end."""
     app = request.app
     given = request.headers.get("X-Request-Id")

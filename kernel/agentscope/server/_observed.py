@@ -1,5 +1,7 @@
 """``POST /invoke`` as telemetry sees it: from the head of the request to the end of its answer."""
 
+from collections.abc import Awaitable
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -11,11 +13,12 @@ from agentscope.server._keys import RUNTIME, WATCH
 def observed(handler: Handler) -> Handler:
     """The handler, whose request is told of as an invocation when anybody wants to know."""
 
-    async def observing(request: web.Request) -> web.StreamResponse:
-        runtime = request[RUNTIME]
-        watch = runtime.watch("POST /invoke", request.headers)
-        if watch is None:
-            return await handler(request)
+    def begin(request: web.Request) -> Awaitable[web.StreamResponse]:
+        watch = request[RUNTIME].watch("POST /invoke", request.headers)
+        # Nobody wants to know, most often: then it is not one more coroutine.
+        return handler(request) if watch is None else observe(request, watch)
+
+    async def observe(request: web.Request, watch: Watch) -> web.StreamResponse:
         with watch:
             request[WATCH] = watch
             try:
@@ -26,7 +29,7 @@ def observed(handler: Handler) -> Handler:
             watch.answer(response.status)
             return response
 
-    return observing
+    return begin
 
 
 def _refuse(watch: Watch, error: Exception) -> None:

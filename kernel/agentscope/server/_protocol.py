@@ -16,7 +16,7 @@ _log = logging.getLogger("agentscope.server")
 
 
 Tell = Callable[[str], None]
-"""Called with the code of an error that a client is told where no middleware sees it."""
+"""Called with the code of an error that a client is told where no route sees it."""
 
 
 class Protocol(RequestHandler):
@@ -95,7 +95,7 @@ class Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what isn't HTTP, which no middleware sees."""
+        """Answer what isn't HTTP, which no route sees."""
         if request.writer.output_size > 0:
             if isinstance(exc, ConnectionError):
                 # Who is gone is no failure, and nobody can be told.
@@ -136,17 +136,23 @@ def worded(
     handler: _Handler,
     tell: Tell,
 ) -> Callable[[web.BaseRequest], Coroutine[Any, Any, web.StreamResponse]]:
-    """The handler of an application, but that what it refuses before any middleware runs is in the API's words."""
+    """The handler of an application, but that what aiohttp refuses before any route's is in the API's words."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPExpectationFailed:
-            error = ApiError(400, "INVALID_REQUEST", "the header Expect may be 100-continue and nothing else")
+            message = "the header Expect may be 100-continue and nothing else"
             # The client may wait for a word before it sends its body, or may not.
-            error.closes = True
-            tell(error.code)
-            return error.response(new_id())
+            error = ApiError(400, "INVALID_REQUEST", message, closes=True)
+        except web.HTTPNotFound:
+            if request.rel_url.path_safe.startswith("/"):
+                # What a host has not found is the host's to tell.
+                raise
+            # `*`, or an address alone: no route can match a target without a path.
+            error = ApiError(404, "NOT_FOUND", "there is no such path")
+        tell(error.code)
+        return error.response(new_id())
 
     return handle
 

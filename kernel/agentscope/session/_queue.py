@@ -91,6 +91,12 @@ class SessionQueue:
         busy.turn.stop(reason)
         return True
 
+    def take(self, session_id: str, owner: str | None = None, *, stays: bool = False) -> Turn:
+        """A session that is not busy."""
+        turn = Turn(session_id, owner, stays=stays)
+        self._busy[session_id] = _Busy(turn)
+        return turn
+
     async def acquire(self, session_id: str, owner: str | None = None, *, stays: bool = False) -> Turn:
         """The session, as soon as it is this caller's. One that ``stays`` waits, and nobody takes its place.
 
@@ -99,9 +105,7 @@ class SessionQueue:
         """
         busy = self._busy.get(session_id)
         if busy is None:
-            turn = Turn(session_id, owner, stays=stays)
-            self._busy[session_id] = _Busy(turn)
-            return turn
+            return self.take(session_id, owner, stays=stays)
         if not _may_touch(owner, busy):
             raise SessionNotFoundError(session_id, is_foreign=True)
         if self.on_conflict == "reject" and not stays:
