@@ -1,9 +1,10 @@
-"""Where type checkers look for a project's stubs, by what is configured in its pyproject.toml."""
+"""Where type checkers look for a project's stubs, by what is configured beside it."""
 
 import configparser
 import os
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -41,9 +42,11 @@ def _missing_for_mypy(root: Path, where: str) -> str | None:
     else:
         file, section, value = root / "pyproject.toml", "tool.mypy", f'"{path}"'
         tool = _tool(file)
-        if "mypy" not in tool and ("pyright" in tool or "basedpyright" in tool):
-            return None
         paths = _table(tool, "mypy").get("mypy_path")
+        if "mypy" not in tool and _ini(root / "setup.cfg").has_section("mypy"):
+            paths, file, section, value = _ini_path(root / "setup.cfg"), root / "setup.cfg", "mypy", path
+        elif "mypy" not in tool and ("pyright" in tool or "basedpyright" in tool):
+            return None
     if where in _folders(paths):
         return None
     if paths:
@@ -84,12 +87,14 @@ def _stub_path(tool: dict[str, Any]) -> str | None:
 
 
 def _ini_path(file: Path) -> str | None:
+    return _ini(file).get("mypy", "mypy_path", fallback=None)
+
+
+def _ini(file: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
-    try:
+    with suppress(configparser.Error, UnicodeDecodeError):
         parser.read(file, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError):
-        return None
-    return parser.get("mypy", "mypy_path", fallback=None)
+    return parser
 
 
 def _folders(paths: object) -> list[str]:

@@ -274,6 +274,11 @@ FOLDER = "$MYPY_CONFIG_FILE_DIR/"
             id="mypy.ini without a path",
         ),
         pytest.param(
+            {"app/setup.cfg": "[mypy]\nstrict = true\n", "app/pyproject.toml": "[project]\nname = 'app'\n"},
+            ["for mypy, put into app/setup.cfg, below [mypy]: mypy_path = $MYPY_CONFIG_FILE_DIR/typings"],
+            id="setup.cfg",
+        ),
+        pytest.param(
             {"pyproject.toml": "[tool.mypy]\n[tool.pyright]\n"},
             [
                 'for pyright, put into pyproject.toml, below [tool.pyright]: stubPath = "app/typings"',

@@ -1,5 +1,7 @@
 """``ScriptedModel``: says what it is told, remembers what it was asked."""
 
+from typing import Any
+
 import pytest
 
 from agentscope.message import Msg
@@ -26,6 +28,14 @@ async def test_replies_come_in_order_in_every_form() -> None:
         await model(HELLO)
     with pytest.raises(AssertionError, match="was called 5 times: it has no reply left"):
         await model(HELLO)
+
+
+@pytest.mark.parametrize(
+    "wrong", [["one", "two"], [1, 2], 3, None, [ChatChunk("a"), {"type": "text", "text": "b"}], [{"text": "no type"}]]
+)
+def test_what_is_no_reply_is_refused_when_it_is_given(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="is no reply: give each as an argument of its own"):
+        ScriptedModel("first", wrong)
 
 
 async def test_calls_are_kept() -> None:

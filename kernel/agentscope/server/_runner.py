@@ -150,8 +150,9 @@ async def serve(
             # Now the kernel's queue alone: asyncio accepts as many at a time as it is told, and logs as often when
             # there are no descriptors left.
             sock.listen(_BACKLOG)
-            if (worker is None or worker.index == 0) and service.runtime.container.authenticator() is None:
-                _warn_if_open(settings.host)
+            if worker is None or worker.index == 0:
+                _warn_if_open(service.runtime, settings.host)
+                service.checks.append(partial(_warn_if_opened, service, settings.host))
             on_ready(address_of(sock))
             await stop.asked.wait()
             stop.on_hangup = None
@@ -231,7 +232,15 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> boo
     return finished
 
 
-def _warn_if_open(host: str) -> None:
+def _warn_if_opened(service: Service, host: str, successor: Runtime) -> None:
+    # It was said already of one that was open before.
+    if service.runtime.container.authenticator() is not None:
+        _warn_if_open(successor, host)
+
+
+def _warn_if_open(runtime: Runtime, host: str) -> None:
+    if runtime.container.authenticator() is not None:
+        return
     try:
         loopback = ip_address(host).is_loopback
     except ValueError:

@@ -87,7 +87,9 @@ def _shortened(text: str) -> str:
 def _check(reply: object) -> None:
     if isinstance(reply, str | ChatResponse | BaseException):
         return
-    if not isinstance(reply, Sequence) or any(isinstance(part, str) for part in cast("Sequence[object]", reply)):
+    parts = cast("Sequence[object]", reply) if isinstance(reply, Sequence) else [None]
+    chunks = all(isinstance(part, ChatChunk) for part in parts)
+    if not chunks and not all(isinstance(part, dict) and "type" in part for part in parts):
         raise TypeError(f"{reply!r} is no reply: give each as an argument of its own, a text, or chunks, or blocks")
 
 
