@@ -204,6 +204,38 @@ async def test_a_server_that_hangs_holds_up_nobody_for_ever(
         await database.close()
 
 
+@pytest.mark.parametrize(("seconds", "is_kept"), [(0.3, True), (60.0, False)], ids=["is soon over", "goes on"])
+async def test_a_connection_is_kept_whose_caller_is_cancelled_if_its_command(
+    postgres_url: str, tmp_path: Path, seconds: float, is_kept: bool
+) -> None:
+    def sleep(connection: Connection) -> None:
+        connection.execute(text(f"SELECT pg_sleep({seconds})"))
+
+    def pid(connection: Connection) -> int:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    def sleepers(connection: Connection) -> int:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+        return int(connection.execute(text(query)).scalar_one())
+
+    database, other = (find_database(settings_for(postgres_url), tmp_path) for _ in range(2))
+    try:
+        first = await database.read(pid)
+        call = asyncio.create_task(database.read(sleep))
+        async with asyncio.timeout(20):
+            while not await other.read(sleepers):
+                pass
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert (await database.read(pid) == first) is is_kept
+            while await other.read(sleepers):
+                pass
+    finally:
+        await database.close()
+        await other.close()
+
+
 async def test_every_option_of_libpq_is_understood(postgres_url: str, tmp_path: Path) -> None:
     url = f"{postgres_url}?sslmode=disable&application_name=kiosk".replace("postgresql://", "postgres+asyncpg://")
     database = find_database(settings_for(url), tmp_path)

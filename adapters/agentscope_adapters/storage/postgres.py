@@ -1,8 +1,8 @@
 """Postgres: SQLAlchemy's asynchronous engine on asyncpg."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Generator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -27,6 +27,9 @@ CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
 LOCK_SECONDS = 60
 POOL_SIZE = 10
+
+_CANCELLED_SECONDS: Final = 1.0
+"""How long a command may go on whose caller was cancelled."""
 
 # An arbitrary number that is this program's alone among the advisory locks of the database.
 _MIGRATION_LOCK = 0x6167656E7473636F
@@ -107,14 +110,14 @@ class PostgresDatabase:
     async def read(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
         async with self._engine.connect() as connection:
-            return await _run(connection, transaction)
+            return await _whole(_run(connection, transaction))
 
     async def write(self, transaction: Callable[[Connection], _T], *, lasts: bool = True) -> _T:
         """See ``Database``."""
         # Without `lasts` it is not made to wait for no disk: that would be a statement more. One that changed leases
         # alone does so by itself, for their table is unlogged, and so does one with `Dialect.unsynced`.
-        async with self._writing.begin() as connection:
-            return await _run(connection, transaction)
+        async with self._writing.connect() as connection:
+            return await _whole(_commit(connection, transaction))
 
     async def write_singly(self, transaction: Callable[[Connection], _T]) -> _T:
         """See ``Database``."""
@@ -215,6 +218,34 @@ class _OwnTransaction:
 
     async def commit(self) -> None:
         await self._connection.commit()
+
+
+async def _commit(connection: AsyncConnection, transaction: Callable[[Connection], _T]) -> _T:
+    async with connection.begin():
+        return await _run(connection, transaction)
+
+
+async def _whole(work: Coroutine[Any, Any, _T]) -> _T:
+    """What ``work`` returns. A caller that is cancelled lets it end, if that is soon.
+
+    A connection whose command is cut off can't be used again, and the next one costs far more than the rest of most
+    commands: clients that leave would have the server open and close connections all the time.
+    """
+    working = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([working], timeout=_CANCELLED_SECONDS)
+        while not working.done():
+            working.cancel()
+            # Nobody else may have the connection meanwhile.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
+        if not working.cancelled():
+            # Nobody is left to be told.
+            working.exception()
+        raise
 
 
 async def _run(connection: AsyncConnection, transaction: Callable[[Connection], _T]) -> _T:
