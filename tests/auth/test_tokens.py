@@ -56,7 +56,9 @@ async def test_each_call_but_the_probes_needs_a_token() -> None:
             assert response.headers.get("WWW-Authenticate") == (None if is_open else "Bearer")
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/health/", "/sessions/a/b", "/openapi.json", "/metrics", "/healthy"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/no%0Awhere", "/", "/health/", "/sessions/a/b", "/openapi.json", "/metrics", "/healthy"]
+)
 async def test_a_path_without_a_route_tells_nothing_to_who_may_not_call(path: str) -> None:
     async with served(Echo, server=AUTH) as server:
         assert (await server.client.get(path)).status == 401

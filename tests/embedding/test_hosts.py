@@ -129,8 +129,9 @@ async def test_a_host_mounts_two_projects_beside_its_own_routes_and_stops_them_i
             assert (await response.text(), response.headers["X-Host"]) == ("hello from the host", "was here")
         async with client.get("/nothing") as response:
             assert (response.status, await response.text()) == (404, "404: Not Found")
-        async with client.get("/a/nothing") as response:
-            assert (await response.json())["error"]["code"] == "NOT_FOUND"
+        for path in ("/a/nothing", "/a", "/a/"):
+            async with client.get(path) as response:
+                assert (await response.json())["error"]["code"] == "NOT_FOUND"
         async with client.get("/a/openapi.json") as response:
             assert (await response.json())["servers"] == [{"url": "/a"}]
         for path in ("/hello", "/a/health", "/b/deep/sessions"):
@@ -158,6 +159,15 @@ async def test_the_routes_can_be_the_hosts_own(tmp_path: Path, events: list[str]
         async with client.post("/agent/invoke", json={}) as response:
             assert (response.status, (await response.json())["error"]["code"]) == (400, "INVALID_REQUEST")
     assert events == ["host opens", "one starts", "one stops", "host closes"]
+
+
+async def test_with_a_route_that_nobody_would_protect_it_does_not_start() -> None:
+    runtime = Runtime(settings(), app=_Echo)
+    app = create_app(runtime)
+    app.router.add_get("/admin", _hello)
+    with pytest.raises(RuntimeError, match="a route was added to the application of create_app: add it to the one"):
+        await web.AppRunner(app).setup()
+    assert runtime.state == "new"
 
 
 @pytest.mark.parametrize("prefix", ["", "/agent"])

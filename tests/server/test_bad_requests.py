@@ -150,6 +150,8 @@ async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused() -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nothing", 404, "NOT_FOUND"),
+        ("GET", "/not%0Athing", 404, "NOT_FOUND"),
+        ("PUT", "/", 404, "NOT_FOUND"),
         ("GET", "/invoke", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/health", 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/invoke?stream=maybe", 400, "INVALID_REQUEST"),

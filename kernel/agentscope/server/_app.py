@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
@@ -40,11 +41,15 @@ def create_app(service: Service | Runtime) -> web.Application:
 
     Run it with ``ServerRunner``, or at least with ``handler_cancellation=True``: a client that leaves then cancels the
     app at once, instead of at the next line it can't be sent. It may be mounted in another application with
-    ``add_subapp``, under any prefix; several may be.
+    ``add_subapp``, under any prefix; several may be. It takes no more routes: those of yours go into an application
+    that it is mounted in, or that ``setup`` is given.
     """
     app = web.Application()
     # What matches no other route is answered by one too. A middleware would be told of it, but costs every request.
-    _add_routes(app, [*_add(app, service), _Route(hdrs.METH_ANY, "/{path:.*}", _no_route)])
+    # Without a path a mounted application is asked for its prefix alone.
+    rest = [_Route(hdrs.METH_ANY, path, _no_route) for path in ("", r"/{path:[\s\S]*}")]
+    _add_routes(app, [*_add(app, service), *rest])
+    app.on_startup.insert(0, partial(_require_no_more_routes, count=len(app.router.routes())))
     return app
 
 
@@ -147,10 +152,20 @@ async def _no_such_method(request: web.Request) -> web.StreamResponse:
     raise web.HTTPMethodNotAllowed(request.method, [])
 
 
+async def _require_no_more_routes(app: web.Application, *, count: int) -> None:
+    # Who looks at the settings takes each path of it to be behind `server.auth`.
+    if len(app.router.routes()) > count:
+        raise RuntimeError(
+            "a route was added to the application of create_app: add it to the one that it is mounted in, "
+            "or use setup(your_application, runtime)"
+        )
+
+
 async def _no_route(request: web.Request) -> web.StreamResponse:
     """Tell a path that isn't there from one that is, by another method."""
     allowed: set[str] = set()
     for resource in request.app.router.resources():
-        if resource is not request.match_info.route.resource:
-            allowed |= (await resource.resolve(request))[1]
+        allowed |= (await resource.resolve(request))[1]
+    # Those that lead here.
+    allowed.discard(hdrs.METH_ANY)
     raise web.HTTPMethodNotAllowed(request.method, allowed) if allowed else web.HTTPNotFound
