@@ -196,9 +196,7 @@ MISTAKES = [
         "app.py: App.__call__ must be asynchronous",
         id="synchronous call",
     ),
-    pytest.param(
-        write("app.py", "import numpyy"), "module 'numpyy' is not installed; run: pip install numpyy", id="no module"
-    ),
+    pytest.param(write("app.py", "import numpyy"), "if it is a package's, run: pip install numpyy", id="no module"),
     pytest.param(
         write("agentapp.yaml", "models: {main: {provider: opnai, model: m}}"),
         "models.main.provider: no adapter",

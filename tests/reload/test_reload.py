@@ -230,6 +230,9 @@ async def test_a_new_session_store_takes_the_place_of_one_that_is_closed(tmp_pat
         ),
         pytest.param(None, "import sys\nsys.exit(3)", "app.py:2: SystemExit", id="app.py exits"),
         pytest.param(
+            None, "raise KeyboardInterrupt", "app.py:1: KeyboardInterrupt", id="app.py raises what Ctrl-C does"
+        ),
+        pytest.param(
             None,
             "import sys\nfrom agentscope.runtime import AgentApp\nclass App(AgentApp):\n"
             "  async def on_startup(self):\n    sys.exit('a secret')\n",

@@ -107,7 +107,8 @@ async def test_a_module_of_the_project_hides_an_installed_one_for_the_project_on
         pytest.param({"app": "def f(:\n  pass"}, "app.py:1: SyntaxError: invalid syntax", id="syntax"),
         pytest.param(
             {"app": "import not_there_at_all.sub"},
-            "app.py:1: module 'not_there_at_all' is not installed; run: pip install not_there_at_all",
+            "app.py:1: no module 'not_there_at_all', neither in the project nor installed; if it is a package's, run: "
+            "pip install not_there_at_all",
             id="a module that isn't installed",
         ),
         pytest.param(

@@ -294,6 +294,7 @@ def test_a_mistake_is_a_sentence(code: str, said: str, pytester: pytest.Pytester
     run.assert_outcomes(errors=1)
     run.stdout.fnmatch_lines([said])
     run.stdout.no_fnmatch_line("*Traceback*")
+    run.stdout.no_fnmatch_line("*During handling*")
 
 
 def test_the_project_may_be_elsewhere(tests: Project) -> None:

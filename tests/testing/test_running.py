@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from unittest import IsolatedAsyncioTestCase
 
 import pytest
@@ -25,6 +26,7 @@ from agentscope.testing import (
     running,
     serving,
 )
+from agentscope.tool import Toolkit
 from serving import settings
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
@@ -84,6 +86,42 @@ async def test_what_is_no_toolkit_is_refused() -> None:
     with pytest.raises(TypeError, match="tools is a list: give a Toolkit"):
         async with running(Passes, tools=[]):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - the mistake
             pass
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (ScriptedModel("x"), "models is a ScriptedModel: give models by slot"),
+        ({"main": ScriptedModel}, "the model of the slot 'main' is a class, ScriptedModel: give an object"),
+        ({"main": "Hello"}, "the model of the slot 'main' is a str: give an object with `stream`"),
+    ],
+    ids=["no slots", "a class", "a text"],
+)
+def test_what_is_no_model_is_refused(models: Any, said: str) -> None:
+    own = Runtime(settings(), app=Passes)
+    with pytest.raises(TypeError, match=said), own.override(models=models):
+        pass
+
+
+async def test_a_server_that_an_app_asks_for_by_its_name_is_there() -> None:
+    class Asks(AgentApp):
+        async def on_startup(self) -> None:
+            await self.toolkit.register_mcp_client(runtime.tools.sources["search"])
+
+        def __init__(self) -> None:
+            self.toolkit = Toolkit()
+
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> Msg:
+            return Msg("assistant", ", ".join(self.toolkit.tools), "assistant")
+
+    def find(query: str) -> str:
+        """Find something."""
+        return query
+
+    server = {"search": {"transport": "sse", "url": "https://tools.example.com/sse"}}
+    for tools, names in ((None, ""), (FakeToolkit(find), ""), (FakeToolkit(find, name="search"), "find")):
+        async with running(Runtime(settings(mcp_servers=server), app=Asks), tools=tools) as rt:
+            assert [msg.content async for msg in rt.invoke("hi")] == [names]
 
 
 def test_a_project_tells_nobody_of_itself_and_needs_none_of_its_variables(tmp_path: Path) -> None:
@@ -150,6 +188,8 @@ async def test_an_error_has_its_code_and_what_was_said_before_it(text: str, stat
 
 async def test_an_invalid_request_names_its_fields() -> None:
     async with serving(Passes) as client:
+        with pytest.raises(AgentClientError, match=r"400 INVALID_REQUEST: .*; session_id: must not be empty"):
+            await client.invoke("hi", session_id="")
         with pytest.raises(AgentClientError, match=r"400 INVALID_REQUEST: .*; session_id: ") as failed:
             await client.invoke("hi", session_id="x" * 300)
     assert failed.value.details[0]["path"] == "session_id"

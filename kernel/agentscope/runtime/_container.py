@@ -1,7 +1,7 @@
 """The container: every port as a provider, and the check that the graph of them can be built."""
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, cast
 
@@ -89,6 +89,8 @@ OPENED_AT_START = frozenset({"session_repository", "tools", "authenticator"})
 
 def check_port(name: str, replacement: object) -> None:
     """Raise ``TypeError`` when an object can't be what the provider of that name gives."""
+    if name == "tools" and not isinstance(replacement, Toolkit):
+        raise TypeError(f"tools is a {type(replacement).__name__}: give a Toolkit, or FakeToolkit(function, …)")
     if name == "session_repository" and not isinstance(replacement, SessionRepository):
         raise TypeError(
             f"{name}: a {type(replacement).__name__} is no SessionRepository: it lacks methods of that port"
@@ -99,6 +101,19 @@ def check_port(name: str, replacement: object) -> None:
         raise TypeError(
             f"{name}: a {type(replacement).__name__} is no Authenticator: it lacks the method of that port"
         )
+
+
+def check_models(models: object) -> None:
+    """Raise ``TypeError`` when these can't be models by slot."""
+    if not isinstance(models, Mapping):
+        raise TypeError(f"models is a {_shown(models)}: give models by slot, such as {{'main': model}}")
+    for slot, model in cast("Mapping[object, object]", models).items():
+        if isinstance(model, type) or not callable(getattr(model, "stream", None)):
+            raise TypeError(f"the model of the slot {slot!r} is a {_shown(model)}: give an object with `stream`")
+
+
+def _shown(value: object) -> str:
+    return f"class, {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def overriding(provider: providers.Provider[Any]) -> providers.Provider[Any] | None:

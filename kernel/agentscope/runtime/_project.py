@@ -3,6 +3,7 @@
 import sys
 import traceback
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import TracebackType
 
 from agentscope.errors import AgentScopeError, ProjectError
@@ -23,7 +24,10 @@ def load_app_class(modules: ProjectModules, app: str) -> type[AgentApp]:
     shown = f"{module_name}.py" if path.with_suffix(".py").is_file() else f"{module_name}/__init__.py"
     try:
         module = modules.load(module_name)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+            # The user's. Of another thread it is the app's own.
+            raise
         raise explained(error, modules.folder, shown) from error
     cls = vars(module).get(class_name)
     if not isinstance(cls, type):
@@ -59,7 +63,10 @@ def explain(error: BaseException, folder: Path, where: str) -> str:
             return f"{where}: the project has no module {name!r}: there is no {name.replace('.', '/')}.py"
         requirements = "pip install -r requirements.txt" if (folder / "requirements.txt").is_file() else ""
         command = requirements or f"pip install {top}"
-        return f"{where}: module {error.name!r} is not installed; run: {command}"
+        return (
+            f"{where}: no module {error.name!r}, neither in the project nor installed; if it is a package's, run: "
+            f"{command}"
+        )
     if isinstance(error, SystemExit):
         return f"{where}: sys.exit({error.code!r}) was called: raise an error that says what is wrong instead"
     # The text of a syntax error ends with its place, which stands in front already.

@@ -18,7 +18,7 @@ from agentscope.model import ChatModel
 from agentscope.module import SessionScopes, current_invocation, current_runtime
 from agentscope.runtime._activity import Activity
 from agentscope.runtime._app import AgentApp
-from agentscope.runtime._container import check_port, replace
+from agentscope.runtime._container import check_models, check_port, replace
 from agentscope.runtime._current import delist, enlist, find_invocation
 from agentscope.runtime._dependencies import DependencyState, check
 from agentscope.runtime._invocation import Invocation
@@ -272,8 +272,10 @@ class Runtime:
         before anything is replaced, for a slot or a provider that does not exist, and ``TypeError`` for an object that
         can't be what is asked of it.
         """
+        models = {} if models is None else models
+        check_models(models)
         slots = self.container.models.providers
-        for slot in models or {}:
+        for slot in models:
             if slot not in slots:
                 raise UnknownNameError("model slot", slot, slots)
         named = {name: provider for name, provider in self.container.providers.items() if name != "models"}
@@ -282,7 +284,7 @@ class Runtime:
                 raise UnknownNameError("provider", name, named)
             check_port(name, replacements[name])
         with ExitStack() as stack:
-            for slot, model in (models or {}).items():
+            for slot, model in models.items():
                 stack.enter_context(replace(slots[slot], model))
             for name, replacement in replacements.items():
                 stack.enter_context(replace(named[name], replacement))
@@ -348,7 +350,7 @@ class Runtime:
         ``identity`` is what the app finds at ``ctx.identity``; with ``session.owner_claim`` the session is that one's.
         """
         msg = Msg("user", message, "user") if isinstance(message, str) else message
-        return MsgStream(self._begin_watched, msg, session_id or new_id(), metadata, identity)
+        return MsgStream(self._begin_watched, msg, new_id() if session_id is None else session_id, metadata, identity)
 
     async def cancel_session(self, session_id: str, *, owner: str | None = None) -> bool:
         """Cancel the session's invocation, in whatever process it runs; its stream ends with an error.

@@ -192,7 +192,7 @@ class AgentClient:
         ``await`` what is returned, or iterate over its messages as they come.
         """
         msg = Msg("user", message, "user") if isinstance(message, str) else message
-        body: dict[str, Any] = {"session_id": session_id or new_id(), "message": msg.to_dict()}
+        body: dict[str, Any] = {"session_id": new_id() if session_id is None else session_id, "message": msg.to_dict()}
         if metadata is not None:
             body["metadata"] = metadata
 

@@ -15,6 +15,7 @@ from agentscope.runtime import AgentApp, Runtime
 from agentscope.runtime.settings import Settings
 from agentscope.session import InMemorySessionRepository, SessionRepository
 from agentscope.testing._model import ScriptedModel
+from agentscope.testing._tools import FakeMcpServer
 from agentscope.tool import Toolkit
 
 App = type[AgentApp] | Path | str | Runtime
@@ -48,9 +49,10 @@ async def running(
     read; a ``${VAR}`` in it that isn't set stands for the text "not-set-in-tests", or for a URL where one must be.
     ``models`` are the models by slot, or one for every slot; an offline slot that is left out stays as it is, a call
     of any other raises ``AssertionError``, and so does the end of the block when the app has caught that. ``tools``
-    stands in for the MCP servers, None means that there are none. ``sessions`` keeps the sessions, None means that
-    they end with the block. ``parts`` stand in for other providers of the container, by name. Raises ``UserError`` for
-    mistakes in the project, and ``UnknownNameError`` for a slot or a provider that isn't there.
+    stands in for the MCP servers; those of them that it lacks, by name, have no tools. ``sessions`` keeps the
+    sessions, None means that they end with the block. ``parts`` stand in for other providers of the container, by
+    name. Raises ``UserError`` for mistakes in the project, and ``UnknownNameError`` for a slot or a provider that
+    isn't there.
     """
     runtime = _runtime_of(app, models)
     by_slot = _models_of(runtime, models)
@@ -72,10 +74,12 @@ async def started(
     **parts: object,
 ) -> AsyncGenerator[Runtime]:
     """The runtime with these in the place of its parts, from its start to its end."""
-    if tools is not None and not isinstance(tools, Toolkit):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
-        raise TypeError(f"tools is a {type(tools).__name__}: give a Toolkit, or FakeToolkit(function, …)")
-    fakes = {"tools": tools or Toolkit(), "session_repository": sessions or InMemorySessionRepository(), **parts}
+    toolkit = Toolkit() if tools is None else tools
+    fakes = {"tools": toolkit, "session_repository": sessions or InMemorySessionRepository(), **parts}
     with runtime.override(models=models, **fakes):
+        # `runtime.tools.sources["search"]` is what apps register under a name of their own.
+        for server in runtime.settings.mcp_servers.keys() - toolkit.sources.keys():
+            toolkit.add_source(FakeMcpServer(name=server))
         async with runtime:
             yield runtime
 

@@ -65,12 +65,13 @@ class FakeMcpServer:
 class FakeToolkit(Toolkit):
     """A toolkit with the functions as the tools of one fake MCP server, whose ``calls`` it shows.
 
-    ``runtime.override(tools=FakeToolkit(search))`` puts it in the place of ``runtime.tools``.
+    ``runtime.override(tools=FakeToolkit(search))`` puts it in the place of ``runtime.tools``. ``name`` is that of the
+    server, for an app that asks for it by name: ``runtime.tools.sources["search"]``.
     """
 
-    def __init__(self, *functions: Callable[..., Any]) -> None:
+    def __init__(self, *functions: Callable[..., Any], name: str = "fake") -> None:
         super().__init__()
-        self.server = FakeMcpServer(*functions)
+        self.server = FakeMcpServer(*functions, name=name)
         self.add_source(self.server)
 
     @property
