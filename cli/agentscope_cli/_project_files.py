@@ -79,8 +79,9 @@ class ProjectFiles:
             if is_stopped():
                 break
             found.names.add(path.name)
-            if path.is_symlink():
-                target = path.resolve()
+            # Not by `Path`, whose methods raise for loops of links, and in folders that are not ours to read.
+            if os.path.islink(path):
+                target = Path(os.path.realpath(path))
                 found.names.add(target.name)
                 _add_folder(target.parent, folders)
             state = _state_of(path, known.get(path))

@@ -211,6 +211,7 @@ async def test_links_are_followed(project: Path, tmp_path: Path) -> None:
     (project / "package").symlink_to(shared / "package")
     (project / "linked.py").symlink_to(shared / "one-file")
     (project / "tools" / "again").symlink_to(project)
+    (project / "loop.py").symlink_to(project / "loop.py")
     async with watched(project) as watch:
         (shared / "package" / "module.py").write_text("# changed\n")
         assert await watch.next() == ["package/module.py"]

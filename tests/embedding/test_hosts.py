@@ -189,6 +189,17 @@ async def test_pages_that_may_call_the_kernel_are_told_so_and_the_hosts_answers_
             assert "Access-Control-Allow-Origin" not in own.headers
 
 
+def test_objects_of_the_wrong_kind_are_named() -> None:
+    runtime: Any = Runtime(settings(), app=_Echo)
+    app: Any = web.Application()
+    with pytest.raises(TypeError, match=r"'sales' is no runtime: give Runtime\.from_project\(folder\)"):
+        create_app("sales")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - the mistake
+    with pytest.raises(TypeError, match="is no application: setup"):
+        setup(runtime, app)
+    with pytest.raises(TypeError, match="a message is a text or a Msg, not a int"):
+        runtime.invoke(5)
+
+
 def test_one_application_has_one_service_and_its_prefix_is_a_path() -> None:
     app = web.Application()
     with pytest.raises(ValueError, match="begin it with a slash"):

@@ -350,6 +350,8 @@ class Runtime:
         ``identity`` is what the app finds at ``ctx.identity``; with ``session.owner_claim`` the session is that one's.
         """
         msg = Msg("user", message, "user") if isinstance(message, str) else message
+        if not isinstance(msg, Msg):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+            raise TypeError(f"a message is a text or a Msg, not a {type(msg).__name__}")
         return MsgStream(self._begin_watched, msg, new_id() if session_id is None else session_id, metadata, identity)
 
     async def cancel_session(self, session_id: str, *, owner: str | None = None) -> bool:

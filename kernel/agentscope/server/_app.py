@@ -61,6 +61,8 @@ def setup(app: web.Application, service: Service | Runtime, *, prefix: str = "")
     ``add_subapp(prefix, create_app(…))``. Raises ``ValueError`` for an application that has one, and for a prefix that
     does not begin with a slash, or ends with one.
     """
+    if not isinstance(app, web.Application):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+        raise TypeError(f"{app!r} is no application: setup(app, runtime) takes a web.Application first")
     if SERVICE in app:
         raise ValueError("this application has a service already: app.add_subapp('/other', create_app(runtime))")
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
@@ -78,6 +80,8 @@ def _add(app: web.Application, service: Service | Runtime) -> list[_Route]:
     """Add all but the routes, which are returned."""
     if isinstance(service, Runtime):
         service = Service(service)
+    if not isinstance(service, Service):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+        raise TypeError(f"{service!r} is no runtime: give Runtime.from_project(folder), or a Service of one")
     service.checks.append(_require_who_calls)
     app[SERVICE] = service
     app[STARTED] = time.monotonic()

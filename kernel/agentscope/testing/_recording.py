@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -70,11 +71,19 @@ class RecordedModels(Mapping[str, ChatModel]):
         if version != _VERSION:
             raise UserError(f"{self.file} is of version {version!r}, and this one reads {_VERSION}: {self._how}")
 
+    def require_place(self) -> None:
+        """Make the file's folder. Raises ``UserError`` when nothing can be written there."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.file.parent} can't be made, so nothing can be recorded: {error}") from error
+        if not os.access(self.file.parent, os.W_OK):
+            raise UserError(f"nothing can be recorded in {self.file.parent}: it can't be written to")
+
     def write(self) -> None:
         """Write what was recorded, in the place of what the file held. Nothing is written after a problem."""
         if not self._exchanges or self.problems:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         draft = self.file.with_name(f"{self.file.name}.new")
         draft.write_text(written({_FORMAT: _VERSION, "exchanges": self._exchanges}) + "\n", encoding="utf-8")
         draft.replace(self.file)
@@ -160,7 +169,7 @@ async def recorded(
     block the file is written: what was asked and said, without ids, times, headers and the settings' secrets. When one
     of them fails, the file stays as it is. ``how`` says how to record again, for the errors.
 
-    Raises ``UserError`` for a file that is no recording, and for mistakes in the project.
+    Raises ``UserError`` for a file that is no recording or can't be written, and for mistakes in the project.
     """
     runtime = app if isinstance(app, Runtime) else await asyncio.to_thread(project_runtime, app)
     settings = runtime.settings
@@ -172,8 +181,8 @@ async def recorded(
                 if hasattr(model, "aclose"):
                     stack.push_async_callback(cast("ChatModelBase", model).aclose)
         models = RecordedModels(Path(file), list(settings.models), Secrets(settings), real, how)
-        if not record:
-            await asyncio.to_thread(models.read)
+        # Before anybody is asked: real answers cost.
+        await asyncio.to_thread(models.require_place if record else models.read)
         yield models
         if record:
             await asyncio.to_thread(models.write)

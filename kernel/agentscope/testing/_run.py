@@ -118,12 +118,14 @@ def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Run
     ``assignments`` are settings such as ``session.auto_save=true``. Raises ``UserError`` for mistakes in the project.
     """
     file = Path(project, "agentapp.yaml")
-    # What is no UTF-8 is told of when it is loaded.
-    written = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    written = ""
+    # What can't be read, or is no UTF-8, is told of when it is loaded.
+    with suppress(OSError):
+        written = file.read_text(encoding="utf-8", errors="replace")
     unset = dict.fromkeys(_VARIABLE.findall(written), NOT_SET)
     unset |= dict.fromkeys(_URL.findall(written), "https://not-set.example.com")
     in_file: Mapping[str, str | None] = {}
-    with suppress(UnicodeDecodeError):
+    with suppress(OSError, UnicodeDecodeError):
         in_file = dotenv_values(file.with_name(".env"), interpolate=False)
     environment = {name: value for name, value in unset.items() if name not in in_file} | os.environ
     return Runtime.from_project(project, assignments=[*_NOTHING_OUTSIDE, *assignments], environment=environment)
