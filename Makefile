@@ -45,13 +45,18 @@ clean: ## remove what the other targets made
 
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+SUPPORTED = @$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	"Python 3.11 or newer is needed, and $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % sys.version_info[:2])'
+
 $(STAMP): pyproject.toml constraints.txt
+	$(SUPPORTED)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) "pip>=25.1"
 	$(INSTALL) --editable . --group dev
 	touch $@
 
 $(BENCH_STAMP): pyproject.toml constraints.txt
+	$(SUPPORTED)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) "pip>=25.1"
 	$(INSTALL) --editable . --group bench

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 _MARK = "agentscope"
 RECORD = "--agentscope-record"
-_ARGUMENTS = ("project", "slot", "settings", "network")
+_ARGUMENTS = {
+    "project": "the path of a folder",
+    "slot": "the name of a model slot",
+    "settings": "a list of texts such as 'session.auto_save=true'",
+    "network": "True or False",
+}
 _Problems = Callable[[], Iterable[str]]
 _PROBLEMS = pytest.StashKey[list[_Problems]]()
 
@@ -224,8 +229,18 @@ def mark(item: pytest.Item, argument: str) -> object:
             known = ", ".join(f"{name}=…" for name in _ARGUMENTS)
             stop(f"the marker `{_MARK}` does not take {wrong[0]}: it takes {known}")
         if argument in found.kwargs:
-            return cast("object", found.kwargs[argument])
+            value = cast("object", found.kwargs[argument])
+            if not _fits(argument, value):
+                stop(f"the marker `{_MARK}` does not take {argument}={value!r}: give {_ARGUMENTS[argument]}")
+            return value
     return None
+
+
+def _fits(argument: str, value: object) -> bool:
+    if argument == "settings":
+        texts = cast("list[object]", value) if isinstance(value, list | tuple) else [None]
+        return all(isinstance(text, str) for text in texts)
+    return isinstance(value, bool if argument == "network" else str)
 
 
 def watch(item: pytest.Item, problems: _Problems) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -143,9 +144,9 @@ async def test_what_it_does_not_know_is_ignored_and_logged_once_and_never_at_len
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     instance = RecordingInstance()
-    unknown = ["update", "update", "Reload", "x" * 10_000, "line\nbreak", ""]
+    unknown = ["update", "update", "Reload", "x" * 10_000, "line\nbreak", "", "s3cr3t-token"]
     async with PlatformServer() as server:
-        server.to_checks += [asks(action) for action in [*unknown, *unknown, *(f"act-{i}" for i in range(30))]]
+        server.to_checks += [asks(action) for action in [*unknown, *unknown, *(f"act-{c}" for c in ascii_lowercase)]]
         server.to_checks.append(asks("reload"))
         async with spoken_to(server, instance) as platform:
             await server.until(lambda server: not server.to_checks)
@@ -154,6 +155,8 @@ async def test_what_it_does_not_know_is_ignored_and_logged_once_and_never_at_len
     assert instance.actions == ["reload"]
     assert len(caplog.messages) == 16
     assert caplog.messages[0].endswith("asks for 'update', which this version does not know")
+    assert "something that is no word" in caplog.messages[2]
+    assert "s3cr3t" not in caplog.text
     assert all(len(message) < 150 and "\n" not in message for message in caplog.messages)
 
 

@@ -269,6 +269,14 @@ def test_a_real_model_that_a_test_forgot_to_replace_is_named(tests: Project) -> 
             "*--set a*",
         ),
         (
+            "import pytest\n@pytest.mark.agentscope(project='app', settings='a=1')\ndef test_it(agent_models): pass",
+            "*does not take settings='a=1': give a list of texts*",
+        ),
+        (
+            "import pytest\n@pytest.mark.agentscope(network='no')\ndef test_it(agent_guard): pass",
+            "*does not take network='no': give True or False*",
+        ),
+        (
             "import pytest\n@pytest.mark.agentscope(project='broken')\nasync def test_it(agent_runtime): pass",
             "*app.py:1: ZeroDivisionError*",
         ),
@@ -278,7 +286,7 @@ def test_a_real_model_that_a_test_forgot_to_replace_is_named(tests: Project) -> 
             "*the model of the slot 'main' is a NoneType*",
         ),
     ],
-    ids=["no project", "marker", "slot", "settings", "app", "model"],
+    ids=["no project", "marker", "slot", "settings", "settings as a text", "network as a text", "app", "model"],
 )
 def test_a_mistake_is_a_sentence(code: str, said: str, pytester: pytest.Pytester) -> None:
     Project(pytester)

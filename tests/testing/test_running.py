@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from agentscope.agent import ReActAgent
-from agentscope.errors import ProjectError, SessionNotFoundError, UnknownNameError
+from agentscope.errors import ForbiddenError, ProjectError, SessionNotFoundError, UnknownNameError, UserError
 from agentscope.message import Msg
 from agentscope.model import ChatUsage, ModelTimeoutError
 from agentscope.runtime import AgentApp, Runtime, SessionContext, runtime
@@ -23,6 +23,7 @@ from agentscope.testing import (
     InMemorySessionRepository,
     ScriptedModel,
     project_runtime,
+    run_app,
     running,
     serving,
 )
@@ -126,7 +127,9 @@ async def test_a_server_that_an_app_asks_for_by_its_name_is_there() -> None:
 
 def test_a_project_tells_nobody_of_itself_and_needs_none_of_its_variables(tmp_path: Path) -> None:
     (tmp_path / "agentapp.yaml").write_text(
-        "models: {main: {provider: openai, model: m, api_key: '${A_KEY}', base_url: '${A_URL}'}}\n"
+        "models:\n"
+        "  main: {provider: openai, model: m, api_key: '${A_KEY}', base_url: '${A_URL}'}\n"
+        "  other: {provider: openai, model: m, api_key: {file: secrets/openai.txt}}\n"
         "mcp_servers: {search: {transport: sse, url: '${ANOTHER_URL}'}}\n"
         "session: {backend: sql, url: '${A_DATABASE_URL}'}\n"
         "tracing: {endpoint: 'https://traces.example.com'}\n"
@@ -137,6 +140,21 @@ def test_a_project_tells_nobody_of_itself_and_needs_none_of_its_variables(tmp_pa
     assert rt.settings.platform.endpoint is None
     assert rt.settings.session.auto_save
     assert rt.settings.models["main"].base_url == "https://not-set.example.com"
+    key = rt.settings.models["other"].api_key
+    assert key is not None
+    assert key.get_secret_value() == "not-set-in-tests"
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "openai.txt").write_text("")
+    with pytest.raises(UserError, match="is empty"):
+        project_runtime(tmp_path)
+
+
+async def test_a_session_is_of_whoever_asks() -> None:
+    own = [Runtime(settings(session={"backend": "memory", "owner_claim": "sub"}), app=Passes) for _ in range(2)]
+    said = await run_app(own[0], "hi", models={}, identity={"sub": "ada"})
+    assert said
+    with pytest.raises(ForbiddenError):
+        await run_app(own[1], "hi", models={})
 
 
 async def test_a_project_that_can_not_start_says_why(tmp_path: Path) -> None:

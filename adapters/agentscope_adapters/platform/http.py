@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -19,7 +20,7 @@ _log = logging.getLogger("agentscope.platform")
 
 _ACTIONS: Final[Mapping[str, Action]] = MappingProxyType({action: action for action in get_args(Action)})
 _MOST_UNKNOWN: Final = 16
-_LONGEST_UNKNOWN: Final = 40
+_WORD: Final = re.compile(r"[a-z_-]{1,20}", re.IGNORECASE)
 
 
 @asynccontextmanager
@@ -124,7 +125,8 @@ class _HttpPlatform:
         if known is not None:
             self._instance.act(known)
             return
-        shown = repr(action[:_LONGEST_UNKNOWN])
+        # Not whatever it says: that could be the token which it was sent.
+        shown = repr(action) if _WORD.fullmatch(action) else "something that is no word"
         # What is asked for once is asked for every time, and what is asked for may be a different nonsense every time.
         if shown not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
             self._unknown.add(shown)

@@ -50,7 +50,12 @@ class ProjectModules(MetaPathFinder):
 
     def load(self, name: str) -> ModuleType:
         """Import the project's module of that dotted name, afresh the first time."""
-        return importlib.import_module(f"{self.package}.{name}")
+        try:
+            return importlib.import_module(f"{self.package}.{name}")
+        finally:
+            if self not in sys.meta_path:
+                # A start that was given up meanwhile has removed what was there then; its thread has gone on.
+                self.remove()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

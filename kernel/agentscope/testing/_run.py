@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from dotenv import dotenv_values
 from agentscope.message import Msg
 from agentscope.model import ChatModel
 from agentscope.runtime import AgentApp, Runtime
-from agentscope.runtime.settings import Settings
+from agentscope.runtime.settings import Settings, load_settings
 from agentscope.session import InMemorySessionRepository, SessionRepository
 from agentscope.testing._model import ScriptedModel
 from agentscope.testing._tools import FakeMcpServer
@@ -46,7 +47,8 @@ async def running(
     """Start an app with nothing of the outside world, give its runtime, and stop it at the end of the block.
 
     ``app`` is an app class, a ``Runtime`` that is not started, or the folder of a project, whose configuration is
-    read; a ``${VAR}`` in it that isn't set stands for the text "not-set-in-tests", or for a URL where one must be.
+    read; a ``${VAR}`` in it that isn't set, and a secret whose file isn't there, stand for the text
+    "not-set-in-tests", or for a URL where one must be.
     ``models`` are the models by slot, or one for every slot; an offline slot that is left out stays as it is, a call
     of any other raises ``AssertionError``, and so does the end of the block when the app has caught that. ``tools``
     stands in for the MCP servers; those of them that it lacks, by name, have no tools. ``sessions`` keeps the
@@ -102,18 +104,23 @@ async def run_app(
     sessions: SessionRepository | None = None,
     session_id: str = "test",
     metadata: dict[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> list[Msg]:
     """Start an app as ``running`` does, give it one message, stop it, and return what it said.
 
-    The session is in memory unless ``sessions`` keeps it, so that the next call finds it. What the app raises is
-    raised here.
+    The session is in memory unless ``sessions`` keeps it, so that the next call finds it. ``identity`` is what the
+    app finds at ``ctx.identity``; with ``session.owner_claim`` it needs that claim. What the app raises is raised
+    here.
     """
     async with running(app, models=models, tools=tools, sessions=sessions) as runtime:
-        return [msg async for msg in runtime.invoke(message, session_id=session_id, metadata=metadata)]
+        return [
+            msg async for msg in runtime.invoke(message, session_id=session_id, metadata=metadata, identity=identity)
+        ]
 
 
 def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Runtime:
-    """The runtime of a project folder that tells nobody of itself, whether the variables it names are set or not.
+    """The runtime of a project folder that tells nobody of itself, whether what it names of variables and files of
+    secrets is there or not.
 
     ``assignments`` are settings such as ``session.auto_save=true``. Raises ``UserError`` for mistakes in the project.
     """
@@ -128,7 +135,15 @@ def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Run
     with suppress(OSError, UnicodeDecodeError):
         in_file = dotenv_values(file.with_name(".env"), interpolate=False)
     environment = {name: value for name, value in unset.items() if name not in in_file} | os.environ
-    return Runtime.from_project(project, assignments=[*_NOTHING_OUTSIDE, *assignments], environment=environment)
+    load = partial(
+        load_settings,
+        Path(project),
+        assignments=[*_NOTHING_OUTSIDE, *assignments],
+        environment=environment,
+        absent_secret=NOT_SET,
+    )
+    loaded = load()
+    return Runtime(loaded.settings, project=loaded.project, load=load)
 
 
 def _runtime_of(app: App, models: Models | None) -> Runtime:

@@ -21,20 +21,21 @@ def load_settings(
     assignments: Sequence[str] = (),
     flags: Mapping[str, Flag] | None = None,
     environment: Mapping[str, str] | None = None,
+    absent_secret: str | None = None,
 ) -> LoadedSettings:
     """The settings of the project in the folder ``project``.
 
     The highest first: ``flags`` (dotted key to flag), ``assignments`` (``server.port=9000``, the value in YAML), the
     environment (``AGENTSCOPE_SERVER__PORT``), the project's ``.env``, ``agentapp.yaml`` (or ``config``, relative to
     the working directory), the defaults. Mappings are merged, lists replaced. ``environment`` None means that of the
-    process.
+    process. ``absent_secret`` stands for a secret whose file isn't there, None meaning that this is a problem.
 
     Raises ``ProjectError`` when the folder or the file isn't there, ``ConfigurationError`` with every problem found.
     """
     # YAML and the reading of it cost more than the rest of this package, and `agentscope --help` needs neither.
     from agentscope.runtime.settings._read import read_project
 
-    return read_project(project, config, assignments, flags or {}, environment)
+    return read_project(project, config, assignments, flags or {}, environment, absent_secret)
 
 
 def load_model_slots(

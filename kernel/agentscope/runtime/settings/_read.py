@@ -16,7 +16,7 @@ from agentscope.runtime.settings._nodes import UNUSABLE, Node, descend, merge, p
 from agentscope.runtime.settings._overrides import from_assignments, from_flags, from_variables
 from agentscope.runtime.settings._problems import Origin, Report, Source
 from agentscope.runtime.settings._tree import Settings
-from agentscope.runtime.settings._values import fill_keys, interpolate, read_secrets
+from agentscope.runtime.settings._values import SecretFiles, fill_keys, interpolate, read_secrets
 from agentscope.runtime.settings._variables import Variables, read_variables
 from agentscope.runtime.settings._yaml import YamlError
 
@@ -30,6 +30,7 @@ def read_project(
     assignments: Sequence[str],
     flags: Mapping[str, Flag],
     environment: Mapping[str, str] | None,
+    absent_secret: str | None,
 ) -> LoadedSettings:
     """What ``load_settings`` promises."""
     file = _find(project, config)
@@ -37,7 +38,7 @@ def read_project(
     variables = read_variables(project, environment, report)
     root = _read_sources(file, config, variables, assignments, flags, report)
     interpolate(root, variables, report)
-    read_secrets(root, Settings, project, report)
+    read_secrets(root, Settings, SecretFiles(project, absent_secret, report))
     fill_keys(root, variables)
     try:
         settings = Settings.model_validate(plain(root))

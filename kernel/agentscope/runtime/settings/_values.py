@@ -1,6 +1,7 @@
 """From what is written to what is meant: ``${VAR}``, secrets that are in files, the vendors' own key variables."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -71,24 +72,34 @@ def _replacement(found: re.Match[str], variables: Variables) -> str:
     return "${" if variable is None else variable.value
 
 
-def read_secrets(node: Node, annotation: Annotation, project: Path, report: Report, path: str = "") -> None:
+@dataclass(frozen=True, slots=True)
+class SecretFiles:
+    """Where the files of secrets are, and what stands for one that isn't there; None means that it is a problem."""
+
+    folder: Path
+    absent: str | None
+    report: Report
+
+
+def read_secrets(node: Node, annotation: Annotation, files: SecretFiles, path: str = "") -> None:
     """Put the text of its file in the place of every secret that names one."""
     shape = shape_of(annotation)
     match node.value:
         case dict() as children if shape.form is Form.SECRET:
-            _read_secret(node, children.get("file"), project, report, path)
+            _read_secret(node, children.get("file"), files, path)
         case dict() as children:
             for key, child in children.items():
                 if shape.form is not Form.ANYTHING:
-                    read_secrets(child, below(shape, key), project, report, join(path, child.spelled))
+                    read_secrets(child, below(shape, key), files, join(path, child.spelled))
         case list() as items if shape.form is Form.SEQUENCE:
             for item in items:
-                read_secrets(item, shape.item, project, report, join(path, item.spelled))
+                read_secrets(item, shape.item, files, join(path, item.spelled))
         case _:
             pass
 
 
-def _read_secret(node: Node, file: Node | None, project: Path, report: Report, path: str) -> None:
+def _read_secret(node: Node, file: Node | None, files: SecretFiles, path: str) -> None:
+    report = files.report
     node.value = UNUSABLE
     if file is None:
         report.add(node.key_origin, path, "must be a text, or {file: PATH}")
@@ -99,10 +110,13 @@ def _read_secret(node: Node, file: Node | None, project: Path, report: Report, p
         report.add(file.origin, join(path, file.spelled), "must be the path of a file")
         return
     try:
-        with (project / file.value).open("rb") as stream:
+        with (files.folder / file.value).open("rb") as stream:
             content = stream.read(_LARGEST_SECRET + 1)
         text = content.decode("utf-8")
     except (OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) and files.absent is not None:
+            node.value = files.absent
+            return
         reason = (error.strerror or "").lower() if isinstance(error, OSError) else "not UTF-8 text"
         report.add(file.origin, path, f"the secret's file {file.value} can't be read: {reason}; mend it or its path")
         return
