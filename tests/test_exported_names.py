@@ -48,7 +48,8 @@ NAMES = {
     "agentscope.testing": (
         "AgentClient AgentClientError Answer AnswerStream FakeMcpServer FakeToolkit InMemorySessionRepository "
         "ModelCall NetworkGuard NetworkRefusedError NotRecordedError RecordedModels RecordedToolCall Reply "
-        "ScriptedModel assert_asked assert_no_tool_called assert_said assert_tool_called no_network project_runtime "
+        "ScriptedModel assert_asked assert_no_tool_called assert_said assert_tool_called no_network "
+        "project_module project_runtime "
         "recorded run_app running served serving text_of tool_call"
     ).split(),
     "agentscope.tool": (

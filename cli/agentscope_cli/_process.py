@@ -3,11 +3,16 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
+
+from agentscope.hangup import Terminal
 
 _log = logging.getLogger("agentscope.cli")
 
@@ -41,6 +46,30 @@ def run_process(main: Coroutine[Any, Any, int | None]) -> None:
         threading.Thread(target=_end, args=(status,), daemon=True).start()
     if status:
         sys.exit(status)
+
+
+@contextmanager
+def outliving_hangups() -> Generator[None]:
+    """A SIGHUP that comes before it can reload anything, or when all is over, does nothing in the block.
+
+    When it says that the terminal is gone, it ends the process as ever.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or signal.getsignal(number) is signal.SIG_IGN:
+        yield
+        return
+    terminal = Terminal()
+
+    def hang_up(number: int, _: FrameType | None) -> None:
+        if terminal.is_gone:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    previous = signal.signal(number, hang_up)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
 
 
 def allow_many_files() -> None:

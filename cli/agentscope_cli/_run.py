@@ -44,9 +44,11 @@ def run(
     as_worker: tuple[int, int, int] | None,
 ) -> None:
     """Serve the project in PATH (default: this folder) until Ctrl-C."""
+    from agentscope_cli._process import allow_many_files, outliving_hangups
+
+    click.get_current_context().with_resource(outliving_hangups())
     from agentscope_cli._clash import find_known_clash
     from agentscope_cli._logging import configure_logging
-    from agentscope_cli._process import allow_many_files
 
     configure_logging(log_level, log_format)
     clash = find_known_clash()
@@ -63,8 +65,10 @@ def run(
         "server.port": Flag("--port", port),
         "server.workers": Flag("--workers", workers),
     }
-    load = partial(load_settings, project, config=config, assignments=assignments, flags=flags)
-    loaded = load()
+    load = partial(load_settings, assignments=assignments, flags=flags)
+    loaded = load(project, config=config)
+    # An app may change the working directory. Not resolved: a link may lead to another version by then.
+    load = partial(load, project.absolute(), config=None if config is None else config.absolute())
     if as_worker is not None:
         _serve_as_worker(load, loaded, *as_worker, platform=not no_platform)
     elif loaded.settings.server.workers == 1:

@@ -37,16 +37,19 @@ async def agent_runtime(
     agent_overrides: Mapping[str, object],
 ) -> AsyncGenerator[Runtime]:
     """The project's runtime, started with nothing of the outside world."""
-    from agentscope.errors import UserError
+    from agentscope.errors import UnknownNameError, UserError
     from agentscope.testing._run import started
 
+    if not isinstance(agent_models, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+        stop(f"the fixture agent_models gives a {type(agent_models).__name__}: let it give models by slot, in a dict")
+    models = list(agent_models.values())
     # Whoever gives models of their own gives fakes: what these could not answer counts as well.
-    watch(request.node, lambda: [text for model in agent_models.values() for text in getattr(model, "problems", ())])
+    watch(request.node, lambda: [text for model in models for text in getattr(model, "problems", None) or ()])
     async with AsyncExitStack() as stack:
         try:
             app = started(agentscope_unstarted, agent_models, agent_tools, agent_sessions, **agent_overrides)
             runtime = await stack.enter_async_context(app)
-        except UserError as error:
+        except (UserError, UnknownNameError) as error:
             stop(str(error))
         yield runtime
 

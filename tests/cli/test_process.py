@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from agentscope_cli._process import outliving_hangups
 from processes import environment
 
 PROGRAM = """
@@ -92,3 +93,19 @@ def test_a_process_may_open_as_many_files_as_it_is_allowed() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     soft, still_hard = map(int, done.stdout.split())
     assert soft == (still_hard if hard != resource.RLIM_INFINITY else 1_048_576)
+
+
+def test_a_hangup_that_comes_too_early_or_too_late_does_nothing() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with outliving_hangups():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_a_hangup_stays_ignored_where_it_is() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with outliving_hangups():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -86,6 +86,20 @@ async def test_the_new_version_answers_after_a_reload_with_the_modules_beside_it
         assert await served.says() == "version 2"
 
 
+async def test_the_project_is_found_again_from_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "one")
+    Project(tmp_path / "elsewhere").number(9)
+    (tmp_path / "one" / "other.yaml").write_text((tmp_path / "one" / "agentapp.yaml").read_text())
+    monkeypatch.chdir(tmp_path / "one")
+    async with Service(Runtime.from_project(config=Path("other.yaml"))) as service:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        project.number(2)
+        await service.reload()
+        assert [msg.content async for msg in service.runtime.invoke("hi")] == ["version 2"]
+
+
 async def test_a_module_that_changes_within_a_second_and_keeps_its_size_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

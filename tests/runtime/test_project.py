@@ -112,6 +112,12 @@ async def test_a_module_of_the_project_hides_an_installed_one_for_the_project_on
             id="a module that isn't installed",
         ),
         pytest.param(
+            {"app": "import importlib\nimportlib.import_module('beside')", "beside": ""},
+            "app.py:2: no module 'beside' is installed; for beside.py beside app.py, write "
+            "importlib.import_module('.beside', __package__)",
+            id="a module of its own, by name",
+        ),
+        pytest.param(
             {"app": "from agentscope.nothing import Thing"},
             "app.py:1: this version of agentscope-kernel has no module 'agentscope.nothing'",
             id="a module of ours that isn't there",

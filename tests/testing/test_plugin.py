@@ -285,8 +285,29 @@ def test_a_real_model_that_a_test_forgot_to_replace_is_named(tests: Project) -> 
             "@pytest.mark.agentscope(project='app')\ndef test_it(scripted_model): pass",
             "*the model of the slot 'main' is a NoneType*",
         ),
+        (
+            "import pytest\n@pytest.fixture\ndef agent_models(): return ['a model']\n"
+            "@pytest.mark.agentscope(project='app')\nasync def test_it(agent_runtime): pass",
+            "*the fixture agent_models gives a list: let it give models by slot*",
+        ),
+        (
+            "import pytest\n@pytest.fixture\ndef agent_overrides(): return {'sesions': None}\n"
+            "@pytest.mark.agentscope(project='app')\nasync def test_it(agent_runtime): pass",
+            "*no provider named 'sesions'*",
+        ),
     ],
-    ids=["no project", "marker", "slot", "settings", "settings as a text", "network as a text", "app", "model"],
+    ids=[
+        "no project",
+        "marker",
+        "slot",
+        "settings",
+        "settings as a text",
+        "network as a text",
+        "app",
+        "model",
+        "models",
+        "override",
+    ],
 )
 def test_a_mistake_is_a_sentence(code: str, said: str, pytester: pytest.Pytester) -> None:
     Project(pytester)

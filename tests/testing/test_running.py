@@ -22,6 +22,7 @@ from agentscope.testing import (
     FakeToolkit,
     InMemorySessionRepository,
     ScriptedModel,
+    project_module,
     project_runtime,
     run_app,
     running,
@@ -102,6 +103,23 @@ def test_what_is_no_model_is_refused(models: Any, said: str) -> None:
     own = Runtime(settings(), app=Passes)
     with pytest.raises(TypeError, match=said), own.override(models=models):
         pass
+
+
+async def test_the_modules_of_the_app_are_those_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agentapp.yaml").write_text("models: {}\n")
+    (tmp_path / "prices.py").write_text("def price():\n    return 'dear'\n")
+    (tmp_path / "app.py").write_text(
+        "from agentscope.message import Msg\nfrom agentscope.runtime import AgentApp\nimport prices\n\n\n"
+        "class App(AgentApp):\n    async def __call__(self, msg, ctx):\n"
+        "        return Msg('app', prices.price(), 'assistant')\n"
+    )
+    async with running(tmp_path) as rt:
+        monkeypatch.setattr(project_module(rt, "prices"), "price", lambda: "cheap")
+        assert [msg.content async for msg in rt.invoke("hi")] == ["cheap"]
+        with pytest.raises(ModuleNotFoundError):
+            project_module(rt, "no_such_module")
+    async with running(Passes, models=ScriptedModel()) as rt:
+        assert project_module(rt, __name__).Passes is Passes
 
 
 async def test_a_server_that_an_app_asks_for_by_its_name_is_there() -> None:

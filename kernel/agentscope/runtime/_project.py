@@ -61,6 +61,10 @@ def explain(error: BaseException, folder: Path, where: str) -> str:
         if top.startswith(PROJECT_PACKAGE):
             name = error.name.partition(".")[2]
             return f"{where}: the project has no module {name!r}: there is no {name.replace('.', '/')}.py"
+        if (folder / f"{top}.py").is_file():
+            # `import` finds it; what is imported by name is everybody's.
+            how = f"importlib.import_module('.{error.name}', __package__)"
+            return f"{where}: no module {error.name!r} is installed; for {top}.py beside app.py, write {how}"
         requirements = "pip install -r requirements.txt" if (folder / "requirements.txt").is_file() else ""
         command = requirements or f"pip install {top}"
         return (

@@ -111,9 +111,11 @@ class Runtime:
 
         Raises ``UserError`` when the folder or its configuration is wrong.
         """
-        load = partial(load_settings, Path(project), config=config, assignments=assignments, environment=environment)
-        loaded = load()
-        return cls(loaded.settings, project=loaded.project, load=load)
+        load = partial(load_settings, assignments=assignments, environment=environment)
+        loaded = load(Path(project), config=config)
+        # The working directory may be another by then. Not resolved: a link may lead to another version.
+        again = partial(load, Path(project).absolute(), config=None if config is None else config.absolute())
+        return cls(loaded.settings, project=loaded.project, load=again)
 
     def successor(self, adapt: Callable[[Settings], Settings] = lambda settings: settings) -> "Runtime":
         """A new runtime of the same project, which is read again: see ``take_over``. It reads files, and blocks.

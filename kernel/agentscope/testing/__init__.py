@@ -11,6 +11,7 @@ from agentscope.testing._assertions import (
 from agentscope.testing._client import AgentClient, AgentClientError, Answer, AnswerStream
 from agentscope.testing._guard import NetworkGuard, NetworkRefusedError, no_network
 from agentscope.testing._model import ModelCall, Reply, ScriptedModel, tool_call
+from agentscope.testing._project_modules import project_module
 from agentscope.testing._recording import NotRecordedError, RecordedModels, recorded
 from agentscope.testing._run import project_runtime, run_app, running
 from agentscope.testing._serving import served, serving
@@ -37,6 +38,7 @@ __all__ = [
     "assert_said",
     "assert_tool_called",
     "no_network",
+    "project_module",
     "project_runtime",
     "recorded",
     "run_app",

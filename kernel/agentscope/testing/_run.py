@@ -62,7 +62,7 @@ async def running(
         yield runtime
     # One set of recorded models tells for all its slots.
     witnesses = [models] if hasattr(models, "problems") else list(by_slot.values())
-    problems = [problem for witness in witnesses for problem in getattr(witness, "problems", ())]
+    problems = [problem for witness in witnesses for problem in getattr(witness, "problems", None) or ()]
     if problems:
         raise AssertionError("\n".join(dict.fromkeys(problems)))
 
@@ -77,7 +77,8 @@ async def started(
 ) -> AsyncGenerator[Runtime]:
     """The runtime with these in the place of its parts, from its start to its end."""
     toolkit = Toolkit() if tools is None else tools
-    fakes = {"tools": toolkit, "session_repository": sessions or InMemorySessionRepository(), **parts}
+    repository = InMemorySessionRepository() if sessions is None else sessions
+    fakes = {"tools": toolkit, "session_repository": repository, **parts}
     with runtime.override(models=models, **fakes):
         # `runtime.tools.sources["search"]` is what apps register under a name of their own.
         for server in runtime.settings.mcp_servers.keys() - toolkit.sources.keys():
@@ -137,7 +138,7 @@ def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Run
     environment = {name: value for name, value in unset.items() if name not in in_file} | os.environ
     load = partial(
         load_settings,
-        Path(project),
+        Path(project).absolute(),
         assignments=[*_NOTHING_OUTSIDE, *assignments],
         environment=environment,
         absent_secret=NOT_SET,
