@@ -4,7 +4,7 @@ from typing import Final
 
 from agentscope.runtime.settings import Settings
 
-_OF_THE_SERVER: Final = ("host", "port", "workers", "max_connections", "cors_origins", "metrics")
+_OF_THE_SERVER: Final = ("host", "port", "workers", "max_connections", "cors_origins", "metrics", "shutdown_timeout")
 
 
 class ProcessSettings:

@@ -208,6 +208,15 @@ class Runtime:
         if not self._holders:
             self._unheld.set()
 
+    @contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """``hold`` for a block."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.let_go()
+
     async def retire(self) -> None:
         """Shut down when the last invocation here has ended, and nobody holds this runtime any more.
 
@@ -366,7 +375,8 @@ class Runtime:
         if self._running.cancel(session_id, "cancelled", owner):
             return True
         stop_requests: StopRequests = self.container.stop_requests()
-        return await stop_requests.cancel(session_id, owner)
+        with self.held():
+            return await stop_requests.cancel(session_id, owner)
 
     async def delete_session(self, session_id: str, *, owner: str | None = None) -> bool:
         """Delete a session, between its invocations: what is stored of it, and what this process has of it.
@@ -380,17 +390,18 @@ class Runtime:
         if invocation is not None and invocation.runtime is self and invocation.session_id == session_id:
             raise SessionBusyError(session_id, f"session {session_id!r} can't be deleted by its own invocation")
         leases: Leases = self.container.leases()
-        await self.ownership.require(session_id, owner)
-        async with self._admission.session(session_id, owner):
-            lease = await leases.take(session_id, replaces=False)
-            try:
-                # Once more: it may have been made by another meanwhile.
-                await self.ownership.require(session_id, owner)
-                deleted = await self.container.session_repository().delete(lease)
-            finally:
-                leases.release(lease)
-            self.scopes.drop(session_id)
-            return deleted
+        with self.held():
+            await self.ownership.require(session_id, owner)
+            async with self._admission.session(session_id, owner):
+                lease = await leases.take(session_id, replaces=False)
+                try:
+                    # Once more: it may have been made by another meanwhile.
+                    await self.ownership.require(session_id, owner)
+                    deleted = await self.container.session_repository().delete(lease)
+                finally:
+                    leases.release(lease)
+                self._succession.forget(session_id)
+                return deleted
 
     @property
     def telemetry(self) -> Telemetry:

@@ -14,7 +14,7 @@ from agentscope.runtime._instance import ServiceInstance
 from agentscope.runtime._process_settings import ProcessSettings
 from agentscope.runtime._resources import Resources
 from agentscope.runtime._runtime import Runtime
-from agentscope.runtime._versions import NewVersions
+from agentscope.runtime._versions import NewVersions, close_unused
 
 _log = logging.getLogger("agentscope.runtime")
 
@@ -105,7 +105,7 @@ class Service:
                 self.reload_error = _said_in_public(error)
                 raise
             if self._is_over():
-                await successor.shutdown()
+                await close_unused(successor)
                 raise RuntimeNotReadyError("the service stops: it can't be reloaded")
             self.reload_error = None
             self._replace(successor)
@@ -193,7 +193,7 @@ class Service:
         try:
             self._check(successor)
         except BaseException:
-            await successor.shutdown()
+            await close_unused(successor)
             raise
         return successor
 

@@ -83,7 +83,9 @@ class Succession:
             try:
                 taker = self._taker(asked, nested=nested)
                 if owner is not None:
-                    await taker.ownership.require_to_begin(session_id, owner)
+                    # Nothing of this one runs yet that would keep its store open.
+                    with taker.held():
+                        await taker.ownership.require_to_begin(session_id, owner)
                     taker = self._taker(asked, nested=nested)
                 if taker is not asked:
                     _require_same(owner, taker.ownership.owner(identity))
@@ -95,6 +97,11 @@ class Succession:
                 self.activity.refused(error)
             raise
         return taker, owner, turn
+
+    def forget(self, session_id: str) -> None:
+        """Let go of the state of a session, whichever runtime has it: it was deleted."""
+        for runtime in self._live:
+            runtime.scopes.drop(session_id)
 
     def end(self, runtime: Runtime) -> None:
         """This one is over."""

@@ -55,7 +55,7 @@ class NewVersions:
         except asyncio.CancelledError:
             if task.done() and not task.cancelled() and task.exception() is None:
                 # It has started in this very turn, and nobody else has it.
-                await task.result().shutdown()
+                await close_unused(task.result())
             caller = asyncio.current_task()
             if caller is not None and caller.cancelling():
                 raise
@@ -95,3 +95,12 @@ class NewVersions:
         self._is_late = True
         if self._waiting:
             self.give_up_late()
+
+
+async def close_unused(version: Runtime) -> None:
+    """Shut down a version that was started for nothing. What does not close is logged: the reason is told instead."""
+    try:
+        await version.shutdown()
+    except Exception:
+        # A boundary: an error here would take the place of that reason.
+        _log.exception("the new version, which does not serve, is shut down, but not everything closed")
