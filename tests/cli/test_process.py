@@ -83,6 +83,23 @@ def test_a_third_signal_ends_a_process_whose_event_loop_is_blocked() -> None:
     assert done.returncode == -signal.SIGTERM
 
 
+def test_a_signal_wakes_the_loop_also_when_it_comes_to_another_thread() -> None:
+    done = run("""
+    import signal, time
+    from agentscope.server._signals import stop_signals
+
+    def send():
+        # Nobody announces that the loop waits.
+        time.sleep(0.5)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    with stop_signals() as stop:
+        threading.Thread(target=send).start()
+        await stop.asked.wait()
+    """)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_process_may_open_as_many_files_as_it_is_allowed() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (

@@ -297,6 +297,26 @@ FOLDER = "$MYPY_CONFIG_FILE_DIR/"
             [FOR_MYPY % "app/" + f'"{FOLDER}typings"'],
             id="not TOML",
         ),
+        pytest.param(
+            {"app/pyproject.toml": "[tool.basedpyright]\nstubPath = 'stubs'\n[tool.pyright]\nstubPath = 'other'\n"},
+            [],
+            id="basedpyright counts before pyright",
+        ),
+        pytest.param(
+            {"pyproject.toml": "[tool.pyright]\n", "pyrightconfig.json": "{} // of its own"},
+            [],
+            id="a pyrightconfig.json above",
+        ),
+        pytest.param(
+            {"app/.mypy.ini": "[mypy]\nstrict = true\n"},
+            ["for mypy, put into app/.mypy.ini, below [mypy]: mypy_path = $MYPY_CONFIG_FILE_DIR/typings"],
+            id="a hidden mypy.ini",
+        ),
+        pytest.param(
+            {"app/mypy.ini": "mypy_path = typings\n"},
+            ["for mypy, put into app/mypy.ini, below [mypy]: mypy_path = $MYPY_CONFIG_FILE_DIR/typings"],
+            id="a mypy.ini without a section",
+        ),
     ],
 )
 def test_it_says_what_the_checkers_need_and_nothing_else(

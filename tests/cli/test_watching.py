@@ -348,3 +348,12 @@ def test_a_large_file_has_changed_when_it_was_written(project: Path) -> None:
     assert files.look(before).changes_since(before) == ()
     os.utime(project / "data.py", (0, 0))
     assert files.look(before).changes_since(before) == (project / "data.py",)
+
+
+def test_what_editors_keep_beside_a_file_is_not_the_apps(project: Path) -> None:
+    files = ProjectFiles(project, project / "agentapp.yaml")
+    before = files.look()
+    (project / ".hidden.py").write_text("X = 1\n")
+    (project / ".#app.py").symlink_to("somebody@somewhere.1234")
+    assert files.look(before).changes_since(before) == ()
+    assert files.look(before).names == before.names

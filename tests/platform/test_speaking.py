@@ -17,7 +17,7 @@ from agentscope.platform import Action, Heartbeat, Platform
 from agentscope.runtime.settings import PlatformSettings
 from agentscope_adapters.platform._pauses import Timing
 from agentscope_adapters.platform.http import open_platform
-from platform_server import PlatformServer, RecordingInstance, asks, says
+from platform_server import Answer, PlatformServer, RecordingInstance, asks, says
 
 
 @asynccontextmanager
@@ -229,3 +229,13 @@ async def test_several_instances_in_one_process_speak_each_for_itself() -> None:
         assert {beat.status for beat in one.heartbeats} == {"running"}
         assert {beat.status for beat in other.heartbeats} == {"draining"}
     assert (first.actions, second.actions) == (["reload"], [])
+
+
+async def test_a_cookie_that_the_platform_sets_is_not_sent_back() -> None:
+    async with PlatformServer() as server:
+        server.to_heartbeats.append(Answer(headers={"Set-Cookie": "node=a; Path=/"}))
+        # By its name: of an address no cookie is ever taken.
+        endpoint = server.endpoint.replace("127.0.0.1", "localhost")
+        async with spoken_to(server, endpoint=endpoint):
+            await server.until_checks(2)
+    assert not any("Cookie" in asked.headers for asked in server.requests)

@@ -1,5 +1,7 @@
 """Projects that are written again and again, and served meanwhile."""
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +12,9 @@ from aiohttp import ClientSession, web
 
 from agentscope.runtime import Runtime, Service
 from agentscope.server import SERVICE, ServerRunner, create_app
+
+SECONDS = 20
+"""How long something may take that is not to hang."""
 
 _YAML = "models: {main: {provider: offline}}\nsession: {backend: memory}\n"
 
@@ -88,3 +93,71 @@ async def served_project(project: Project, *assignments: str, patience: float = 
             yield ServedProject(project, app[SERVICE], client, runner)
     finally:
         await runner.cleanup()
+
+
+_GATED = """
+import asyncio
+
+from agentscope.message import Msg
+from agentscope.runtime import AgentApp, runtime
+
+import version
+
+
+class App(AgentApp):
+    async def __call__(self, msg, ctx):
+        if msg.get_text_content() == "wait":
+            yield Msg("app", f"first {version.NUMBER}", "assistant")
+            await asyncio.get_running_loop().gate.wait()
+        yield Msg("app", version.NUMBER, "assistant")
+
+    async def on_shutdown(self):
+        asyncio.get_running_loop().closed.append(version.NUMBER)
+"""
+
+
+def gated(folder: Path) -> tuple[Project, asyncio.Event, list[str]]:
+    """A project whose app waits for an event when it is told to wait, and notes its shut-downs in a list."""
+    loop: Any = asyncio.get_running_loop()
+    gate, closed = asyncio.Event(), list[str]()
+    loop.gate, loop.closed = gate, closed
+    return Project(folder, app=_GATED), gate, closed
+
+
+async def until_stopped(old: Runtime) -> None:
+    """Return when a runtime has shut down."""
+    async with asyncio.timeout(SECONDS):
+        while old.state != "stopped":  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0)
+
+
+async def begun(served: ServedProject, session_id: str) -> "asyncio.Task[list[str]]":
+    """An invocation that waits; return when its first line has come."""
+    first = asyncio.Event()
+
+    async def invoke() -> list[str]:
+        body = {"session_id": session_id, "message": {"name": "user", "role": "user", "content": "wait"}}
+        async with served.client.post("/invoke", json=body) as response:
+            lines: list[str] = []
+            async for line in response.content:
+                document = json.loads(line)
+                assert "error" not in document, line
+                lines += [document["content"]] if "content" in document else []
+                first.set()
+            return lines
+
+    task = asyncio.create_task(invoke())
+    await asyncio.wait_for(first.wait(), SECONDS)
+    return task
+
+
+HANGING = """
+import asyncio
+from agentscope.runtime import AgentApp
+
+class App(AgentApp):
+    async def on_startup(self):
+        asyncio.get_running_loop().starts.set()
+        await asyncio.Event().wait()
+"""
+"""An app whose start hangs, once it has set ``starts`` of the loop."""

@@ -4,14 +4,16 @@ import asyncio
 import json
 import os
 import pty
+import shutil
 import signal
+import threading
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from platform_server import PlatformServer, asks
-from processes import AGENTSCOPE, Running, environment, heed_signals, running
+from processes import AGENTSCOPE, Running, agentscope, environment, heed_signals, running
 from reload.projects import Project
 
 _SECONDS = 30
@@ -65,7 +67,11 @@ def test_sighup_stops_when_it_says_that_the_terminal_is_gone(tmp_path: Path) -> 
     while b"sessions" not in output:
         output += os.read(terminal, 65536)
     os.close(terminal)
+    # One that stayed would hold up all that comes after.
+    killer = threading.Timer(60, os.kill, (pid, signal.SIGKILL))
+    killer.start()
     _, status = os.waitpid(pid, 0)
+    killer.cancel()
     assert os.waitstatus_to_exitcode(status) == 0
 
 
@@ -90,7 +96,9 @@ async def test_a_platform_asks_for_a_reload_and_then_for_a_restart(tmp_path: Pat
         assert {asked.target for asked in platform.heartbeats} == {"/instances/one/heartbeat"}
         assert platform.heartbeats[0].status == "starting"
         assert platform.heartbeats[-1].status == "stopped"
-        assert platform.heartbeats[-1].body["metrics"]["total_requests"] >= 1 - (workers - 1)
+        if workers == 1:
+            # Of several, the first tells what it did itself.
+            assert platform.heartbeats[-1].body["metrics"]["total_requests"] == 1
 
 
 async def test_a_reload_that_fails_is_told_to_the_platform_and_to_who_asks_whether_it_is_ready(tmp_path: Path) -> None:
@@ -154,3 +162,26 @@ async def test_a_slow_platform_delays_no_start_and_no_answer(tmp_path: Path) -> 
         with running(tmp_path) as server:
             assert await asyncio.wait_for(server.in_thread(said), _SECONDS) == "version 1"
             await server.in_thread(Running.stop)
+
+
+def test_run_reload_keeps_the_type_stub_current(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    assert agentscope("types", tmp_path).returncode == 0
+    stub = tmp_path / "typings" / "agentscope" / "runtime" / "__init__.pyi"
+    assert "added: _Final" not in stub.read_text()
+    with running(tmp_path, "--reload") as server:
+        project.write(yaml=project.yaml.replace("models: {", "models: {added: {provider: offline}, "))
+        assert "follows the model slots" in server.says("the type stub")
+        assert "added: _Final" in stub.read_text()
+        server.says("reloaded")
+        server.stop()
+
+
+def test_run_reload_serves_on_when_its_folder_is_gone_and_says_that_it_watches_no_longer(tmp_path: Path) -> None:
+    project = Project(tmp_path / "app")
+    with running(project.folder, "--reload") as server:
+        shutil.rmtree(project.folder)
+        assert "is gone" in server.says("files are not watched any more, the server goes on")
+        assert said(server) == "version 1"
+        output = server.stop()
+    assert "Traceback" not in output

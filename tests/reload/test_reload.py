@@ -16,65 +16,8 @@ from agentscope.errors import RuntimeNotReadyError, UserError
 from agentscope.message import Msg
 from agentscope.runtime import AgentApp, Runtime, Service, runtime
 from agentscope.runtime.settings import Settings
-from reload.projects import Project, ServedProject, served_project
+from reload.projects import HANGING, SECONDS, Project, begun, gated, served_project, until_stopped
 from serving import until_waiting
-
-_SECONDS = 20
-
-_GATED = """
-import asyncio
-
-from agentscope.message import Msg
-from agentscope.runtime import AgentApp, runtime
-
-import version
-
-
-class App(AgentApp):
-    async def __call__(self, msg, ctx):
-        if msg.get_text_content() == "wait":
-            yield Msg("app", f"first {version.NUMBER}", "assistant")
-            await asyncio.get_running_loop().gate.wait()
-        yield Msg("app", version.NUMBER, "assistant")
-
-    async def on_shutdown(self):
-        asyncio.get_running_loop().closed.append(version.NUMBER)
-"""
-
-
-def gated(folder: Path) -> tuple[Project, asyncio.Event, list[str]]:
-    """A project whose app waits for an event when it is told to wait, and notes its shut-downs in a list."""
-    loop: Any = asyncio.get_running_loop()
-    gate, closed = asyncio.Event(), list[str]()
-    loop.gate, loop.closed = gate, closed
-    return Project(folder, app=_GATED), gate, closed
-
-
-async def until_stopped(old: Runtime) -> None:
-    """Return when a runtime has shut down."""
-    async with asyncio.timeout(_SECONDS):
-        while old.state != "stopped":  # noqa: ASYNC110 - nobody announces it
-            await asyncio.sleep(0)
-
-
-async def begun(served: ServedProject, session_id: str) -> "asyncio.Task[list[str]]":
-    """An invocation that waits; return when its first line has come."""
-    first = asyncio.Event()
-
-    async def invoke() -> list[str]:
-        body = {"session_id": session_id, "message": {"name": "user", "role": "user", "content": "wait"}}
-        async with served.client.post("/invoke", json=body) as response:
-            lines: list[str] = []
-            async for line in response.content:
-                document = json.loads(line)
-                assert "error" not in document, line
-                lines += [document["content"]] if "content" in document else []
-                first.set()
-            return lines
-
-    task = asyncio.create_task(invoke())
-    await asyncio.wait_for(first.wait(), _SECONDS)
-    return task
 
 
 async def test_the_new_version_answers_after_a_reload_with_the_modules_beside_it(tmp_path: Path) -> None:
@@ -317,7 +260,7 @@ async def test_nothing_of_the_old_version_is_left(tmp_path: Path) -> None:
         before = len(project_modules())
         await served.service.reload()
         await served.says()
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(SECONDS):
             while old() is not None or app() is not None:
                 await asyncio.sleep(0.01)
                 gc.collect()
@@ -339,7 +282,7 @@ async def test_reloads_that_are_asked_for_together_are_one_and_a_later_one_is_an
         seen = {served.service.runtime}
         for _ in range(5):
             served.service.reload_soon()
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(SECONDS):
             while len(seen) < 2 or served.service.runtime.state != "running":
                 seen.add(served.service.runtime)
                 await asyncio.sleep(0)
@@ -386,9 +329,9 @@ async def test_a_stop_in_the_middle_of_a_reload_ends_both(tmp_path: Path, by_its
         if by_itself:
             reloading.cancel()
             served.service.reload_soon()
-        await asyncio.wait_for(loop.starts.wait(), _SECONDS)
+        await asyncio.wait_for(loop.starts.wait(), SECONDS)
         assert await served.says() == "version 1"
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(SECONDS):
             await served.runner.cleanup()
         assert served.service.runtime.state == "stopped"
         if not by_itself:
@@ -399,17 +342,6 @@ async def test_a_stop_in_the_middle_of_a_reload_ends_both(tmp_path: Path, by_its
     assert not project_modules()
 
 
-_HANGS = """
-import asyncio
-from agentscope.runtime import AgentApp
-
-class App(AgentApp):
-    async def on_startup(self):
-        asyncio.get_running_loop().starts.set()
-        await asyncio.Event().wait()
-"""
-
-
 async def test_a_start_that_hangs_is_said_and_given_up_for_the_next_reload(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -418,30 +350,30 @@ async def test_a_start_that_hangs_is_said_and_given_up_for_the_next_reload(
     loop: Any = asyncio.get_running_loop()
     loop.starts = asyncio.Event()
     async with served_project(project, patience=0.05) as served:
-        project.write(app=_HANGS)
+        project.write(app=HANGING)
         served.service.reload_soon()
-        await asyncio.wait_for(loop.starts.wait(), _SECONDS)
+        await asyncio.wait_for(loop.starts.wait(), SECONDS)
         project.write(app=good)
         project.number(2)
-        await asyncio.wait_for(served.service.reload(), _SECONDS)
+        await asyncio.wait_for(served.service.reload(), SECONDS)
         assert await served.says() == "version 2"
     assert "has not started within 0.05 seconds" in caplog.text
     assert "had not started when the project is to be loaded again" in caplog.text
 
 
 async def test_a_reload_that_is_asked_for_during_the_start_comes_after_it(tmp_path: Path) -> None:
-    Project(tmp_path, app=_HANGS.replace("await asyncio.Event()", "await asyncio.get_running_loop().gate"))
+    Project(tmp_path, app=HANGING.replace("await asyncio.Event()", "await asyncio.get_running_loop().gate"))
     loop: Any = asyncio.get_running_loop()
     loop.starts, loop.gate = asyncio.Event(), asyncio.Event()
     service = Service(Runtime.from_project(tmp_path))
     starting = asyncio.create_task(service.__aenter__())
-    await asyncio.wait_for(loop.starts.wait(), _SECONDS)
+    await asyncio.wait_for(loop.starts.wait(), SECONDS)
     first = service.runtime
     service.reload_soon()
     loop.gate.set()
     await starting
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(SECONDS):
             while service.runtime is first:  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(0)
     finally:
@@ -455,7 +387,7 @@ async def test_a_stop_in_the_turn_in_which_the_new_version_has_started_leaves_no
         service.checks.append(made.append)
         async with service:
             reloading = asyncio.create_task(service.reload())
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(SECONDS):
                 while len(made) % 2:  # noqa: ASYNC110 - an event would come a turn later
                     await asyncio.sleep(0)
             for _ in range(turns % 4):
@@ -486,9 +418,9 @@ async def test_a_stop_cancels_what_runs_on_the_old_version_when_its_time_is_over
             await response.content.readline()
             await served.service.reload()
             cleanup = asyncio.create_task(served.runner.cleanup())
-            trailer = json.loads(await asyncio.wait_for(response.content.readline(), _SECONDS))
+            trailer = json.loads(await asyncio.wait_for(response.content.readline(), SECONDS))
             assert trailer["error"]["code"] == "CANCELLED"
-        await asyncio.wait_for(cleanup, _SECONDS)
+        await asyncio.wait_for(cleanup, SECONDS)
     assert closed == ["version 1", "version 1"]
 
 
@@ -545,7 +477,7 @@ class App(AgentApp):
 """
     async with served_project(Project(tmp_path, app=app)) as served:
         outer = asyncio.create_task(served.says("a", "outer"))
-        await asyncio.wait_for(loop.began.wait(), _SECONDS)
+        await asyncio.wait_for(loop.began.wait(), SECONDS)
         served.project.number(2)
         await served.service.reload()
         loop.gate.set()

@@ -210,6 +210,24 @@ async def test_a_session_that_was_deleted_elsewhere_is_not_its_former_owners() -
         assert (await first.lines(invocation("more"), headers=BOB))[0]["content"] == 'bob: ["bob\'s"]'
 
 
+async def test_what_is_left_here_of_a_session_that_another_owner_made_anew_elsewhere_is_not_shown_to_them() -> None:
+    store = InMemorySessionRepository()
+    async with owned(store) as first, owned(store) as second:
+        await first.lines(invocation("a secret of alice"), headers=ALICE)
+        assert (await second.client.delete("/sessions/s1", headers=ALICE)).status == 204
+        await second.lines(invocation("of bob"), headers=BOB)
+        # It loads nothing: what it knows is what is left in this process.
+        assert (await first.lines(invocation("blind"), headers=BOB))[0]["content"] == "bob: []"
+
+
+async def test_what_is_left_here_of_a_session_that_was_deleted_elsewhere_keeps_nobody_from_making_it_anew() -> None:
+    store = InMemorySessionRepository()
+    async with owned(store) as first, owned(store) as second:
+        await first.lines(invocation("a secret of alice"), headers=ALICE)
+        assert (await second.client.delete("/sessions/s1", headers=ALICE)).status == 204
+        assert (await first.lines(invocation("of bob"), headers=BOB))[0]["content"] == "bob: []"
+
+
 async def test_nobody_takes_the_place_of_another_owners_invocation() -> None:
     sections: dict[str, Any] = {
         "session": {"backend": "memory", "owner_claim": "sub", "on_conflict": "replace", "queue_timeout": 0.5}

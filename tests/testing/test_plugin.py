@@ -188,6 +188,34 @@ def test_a_model_without_a_reply_fails_the_test_though_the_app_hides_it(tests: P
     run.stdout.fnmatch_lines([missing, missing])
 
 
+def test_what_an_app_misses_as_it_is_shut_down_is_an_error_of_the_test_before(tests: Project) -> None:
+    tests.pytester.makepyfile(
+        app="""
+        from agentscope.message import Msg
+        from agentscope.runtime import AgentApp, runtime
+
+        class App(AgentApp):
+            async def __call__(self, msg, ctx):
+                yield msg
+
+            async def on_shutdown(self):
+                try:
+                    await runtime.models.main([Msg("user", "good-bye", "user")])
+                except AssertionError:
+                    pass
+        """
+    )
+    run = tests.run("""
+        async def test_that_passes(agent_runtime):
+            assert agent_runtime.state == "running"
+
+        def test_after_it():
+            pass
+    """)
+    run.assert_outcomes(passed=2, errors=1)
+    run.stdout.fnmatch_lines(["*ERROR at teardown of test_that_passes*", "*it has no reply left to 'good-bye'*"])
+
+
 def test_replies_of_models_of_one_s_own_are_missed_too(tests: Project) -> None:
     run = tests.run("""
         import pytest
@@ -333,6 +361,16 @@ def test_the_project_may_be_elsewhere(tests: Project) -> None:
     tests.configure("agentscope_project = elsewhere")
     code = "def test_it(agent_project): assert (agent_project / 'app.py').is_file()"
     tests.run(code).assert_outcomes(passed=1)
+
+
+def test_the_project_of_the_option_is_relative_to_the_file_of_options_from_every_folder(tests: Project) -> None:
+    tests.configure("agentscope_project = elsewhere")
+    folder = tests.pytester.mkdir("elsewhere")
+    for file in ("agentapp.yaml", "app.py"):
+        (tests.pytester.path / file).rename(folder / file)
+    deep = tests.pytester.mkdir("deep")
+    (deep / "test_deep.py").write_text("def test_it(agent_project): assert (agent_project / 'app.py').is_file()\n")
+    tests.pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:cov", deep).assert_outcomes(passed=1)
 
 
 _RECORDED = """

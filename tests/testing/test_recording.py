@@ -69,6 +69,45 @@ async def test_a_recorded_conversation_is_replayed_without_its_vendor(
     assert [one["slot"] for one in json.loads(text)["exchanges"]] == ["main", "main"]
 
 
+async def test_what_headers_of_the_settings_say_is_taken_out_of_what_was_asked_and_said(tmp_path: Path) -> None:
+    async with OpenAIServer() as vendor:
+        vendor.say("You are the-secret-tenant", usage=(1, 1))
+        rt = app(vendor.base_url, default_headers={"X-Tenant": "the-secret-tenant"})
+        async with recorded(rt, tmp_path / "r.json", record=True) as models:
+            await models["main"]([Msg("user", "Am I the-secret-tenant?", "user")])
+    text = (tmp_path / "r.json").read_text()
+    assert "Am I ***?" in text
+    assert "secret" not in text
+
+
+async def test_a_secret_that_begins_another_leaves_nothing_of_it(tmp_path: Path) -> None:
+    async with OpenAIServer() as vendor:
+        vendor.say("yes", usage=(1, 1))
+        rt = app(vendor.base_url, default_headers={"X-Other": f"{KEY}-and-more", "X-Third": KEY[:12]})
+        async with recorded(rt, tmp_path / "r.json", record=True) as models:
+            await models["main"]([Msg("user", f"Is it {KEY}-and-more, or {KEY}?", "user")])
+    assert "Is it ***, or ***?" in (tmp_path / "r.json").read_text()
+
+
+async def test_a_secret_is_taken_out_of_the_names_in_a_request(tmp_path: Path) -> None:
+    await record(tmp_path / "r.json", "one", extra_body={KEY: 1})
+    assert KEY not in (tmp_path / "r.json").read_text()
+
+
+async def test_each_slot_gets_its_own_answer_to_the_same_request(tmp_path: Path) -> None:
+    async with OpenAIServer() as vendor:
+        vendor.say("of main", usage=(1, 1))
+        vendor.say("of other", usage=(1, 1))
+        slot = {"provider": "openai", "model": "m", "api_key": KEY, "base_url": vendor.base_url}
+        rt = Runtime(settings(models={"main": slot, "other": slot}), app=App)
+        async with recorded(rt, tmp_path / "r.json", record=True) as models:
+            for name in ("main", "other"):
+                await models[name](HELLO)
+    with no_network():
+        async with recorded(rt, tmp_path / "r.json") as models:
+            assert [(await models[name](HELLO)).text for name in ("other", "main")] == ["of other", "of main"]
+
+
 async def record(file: Path, *said: str, messages: list[Msg] = HELLO, **options: Any) -> None:
     async with OpenAIServer() as vendor:
         for text in said:
@@ -146,6 +185,20 @@ async def test_a_recording_in_which_a_model_failed_leaves_the_file_as_it_was(tmp
                 await models["main"](HELLO)
         assert "nothing was written to" in models.problems[0]
     assert await replay(file) == "one"
+
+
+async def test_a_model_that_fails_after_another_call_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    await record(file, "as it was")
+    before = file.read_text()
+    async with OpenAIServer() as vendor:
+        vendor.say("half of it", usage=(1, 1))
+        vendor.fail(401)
+        async with recorded(app(vendor.base_url), file, record=True) as models:
+            assert (await models["main"](HELLO)).text == "half of it"
+            with pytest.raises(ModelError):
+                await models["main"](HELLO)
+    assert file.read_text() == before
 
 
 async def test_a_reader_that_leaves_leaves_again_in_the_replay(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from agentscope.testing import (
     serving,
 )
 from agentscope.tool import Toolkit
+from platform_server import PlatformServer
 from serving import settings
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
@@ -350,3 +351,11 @@ class TestWithUnittest(IsolatedAsyncioTestCase):
         self.model.add("Hello", "Again")
         assert (await self.client.invoke("hi")).text == "Hello"
         assert self.model.replies_left == 1
+
+
+async def test_a_runtime_of_the_test_s_own_that_names_a_platform_is_served_and_the_platform_not_told() -> None:
+    async with PlatformServer() as platform:
+        own = Runtime(settings(platform={"endpoint": platform.endpoint}), app=Passes)
+        async with serving(own, models=ScriptedModel("yes")) as client:
+            assert (await client.invoke("hi")).text == "yes"
+        assert platform.requests == []

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -87,11 +88,34 @@ def stop_signals() -> Generator[Stop, None, None]:
     previous = {number: signal.signal(number, stop.receive) for number in handled}
     previous[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)
     try:
-        yield stop
+        with _waking(asyncio.get_running_loop()):
+            yield stop
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Generator[None, None, None]:
+    """Let a signal wake the loop. Python's handlers run between two lines of Python: one that comes when the loop is
+    about to wait, or to another thread, would be handled when something else happens."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        others = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if others != -1:
+            # The loop's own, which has handlers and wakes by itself.
+            signal.set_wakeup_fd(others)
+            yield
+            return
+        loop.add_reader(reader, reader.recv, 4096)
+        try:
+            yield
+        finally:
+            loop.remove_reader(reader)
+            signal.set_wakeup_fd(-1)
 
 
 @contextmanager
