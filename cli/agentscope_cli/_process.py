@@ -37,8 +37,8 @@ def run_process(main: Coroutine[Any, Any, int | None]) -> None:
     status: int | None = 1
     try:
         status = runner.run(main)
-    except ExceptionGroup:
-        _log.exception("stopped, but not everything closed")
+    except ExceptionGroup as failed:
+        _log.exception("stopped, but %s", failed.message)
     finally:
         if loop.run_until_complete(_cancel_the_rest()):
             loop.run_until_complete(loop.shutdown_asyncgens())

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import Context
-from typing import TypeVar
+from typing import Final, TypeVar
 
 _log = logging.getLogger("agentscope.runtime")
 _T = TypeVar("_T")
@@ -18,6 +18,8 @@ HURRIED_SECONDS = 1.0
 
 CANCELLED_SECONDS = 2.0
 """How long it may go on after that, before it is left behind."""
+
+_CLOSING: Final = "while closing: "
 
 
 class Resources:
@@ -47,7 +49,7 @@ class Resources:
         await self._stack.aclose()
         if self._failures:
             failures, self._failures = self._failures, []
-            raise ExceptionGroup("some resources did not close", failures)
+            raise not_closed(failures)
 
     async def _close(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
         closing = asyncio.create_task(_run(close), name=f"closing {name}")
@@ -66,7 +68,7 @@ class Resources:
             timeout = TimeoutError(f"not closed within {seconds:.3g} seconds")
             timeout.__cause__, error = error, timeout
         if error is not None:
-            error.add_note(f"while closing: {name}")
+            error.add_note(f"{_CLOSING}{name}")
             self._failures.append(error)
 
     async def _wait(self, closing: asyncio.Task[None]) -> bool:
@@ -79,6 +81,17 @@ class Resources:
         if self._hurried.is_set():
             await asyncio.wait([closing], timeout=HURRIED_SECONDS)
         return not closing.done()
+
+
+def not_closed(failures: Sequence[Exception]) -> "ExceptionGroup[Exception]":
+    """What did not close, and in the group's own text why: that is a line, its traceback many."""
+    return ExceptionGroup(f"not everything closed: {'; '.join(map(_told, failures))}", failures)
+
+
+def _told(error: Exception) -> str:
+    notes: list[str] = getattr(error, "__notes__", [])
+    names = [note.removeprefix(_CLOSING) for note in notes if note.startswith(_CLOSING)]
+    return ": ".join([*names, str(error) or type(error).__name__])
 
 
 async def _run(close: Callable[[], Awaitable[object]]) -> None:

@@ -12,7 +12,7 @@ from agentscope.platform import Platform, PlatformState
 from agentscope.runtime._adapters import PLATFORMS, find_adapter
 from agentscope.runtime._instance import ServiceInstance
 from agentscope.runtime._process_settings import ProcessSettings
-from agentscope.runtime._resources import Resources
+from agentscope.runtime._resources import Resources, not_closed
 from agentscope.runtime._runtime import Runtime
 from agentscope.runtime._versions import NewVersions, close_unused
 
@@ -166,7 +166,7 @@ class Service:
                     stack.push_async_callback(close, runtime.shutdown)
             stack.push_async_callback(self._until_not_reloading)
         if failures:
-            raise ExceptionGroup("some resources did not close", failures)
+            raise not_closed(failures)
 
     def _is_over(self) -> bool:
         return self.is_stopping

@@ -168,11 +168,11 @@ async def serve(
             with interrupting(_BLOCKED_SECONDS):
                 try:
                     await runner.cleanup()
-                except ExceptionGroup:
+                except ExceptionGroup as failed:
                     if not stop.restarts:
                         raise
                     # Whoever starts it again has to know.
-                    _log.exception("stopped, but not everything closed")
+                    _log.exception("stopped, but %s", failed.message)
     return RESTART_STATUS if stop.restarts else 0
 
 
