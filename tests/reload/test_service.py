@@ -205,7 +205,7 @@ async def test_a_hurry_is_for_the_old_version_and_the_new_one_alike(
     assert old.state == "draining"
     service.hurry()
     async with asyncio.timeout(_resources.CLOSE_SECONDS / 2):
-        with pytest.raises(ExceptionGroup, match="^not everything closed: on_shutdown: not closed within .* seconds"):
+        with pytest.raises(ExceptionGroup, match=r"^not everything closed: on_shutdown: not closed within .* seconds"):
             await service.aclose()
     assert [old.state, service.runtime.state] == ["stopped", "stopped"]
     with pytest.raises(InvocationCancelledError):
