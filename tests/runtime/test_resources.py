@@ -129,3 +129,23 @@ async def test_who_is_in_a_hurry_does_not_wait_for_what_closes(monkeypatch: pyte
         with pytest.raises(ExceptionGroup):
             await closing
     assert closed == ["the rest"]
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_each_closer_begins_whenever_the_closing_is_cancelled(turns: int) -> None:
+    begun: list[int] = []
+    resources = Resources()
+
+    async def close(number: int) -> None:
+        begun.append(number)
+        await asyncio.sleep(0)
+
+    for number in range(3):
+        resources.push(str(number), lambda number=number: close(number))
+    closing = asyncio.create_task(resources.aclose())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+        # Whoever stops a service asks more than once.
+        closing.cancel()
+    await asyncio.wait([closing])
+    assert begun == [2, 1, 0]

@@ -9,6 +9,7 @@ import importlib
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -43,10 +44,12 @@ class ProjectModules(MetaPathFinder):
 
     def remove(self) -> None:
         """Forget the project's modules."""
-        if self in sys.meta_path:
+        with suppress(ValueError):
             sys.meta_path.remove(self)
-        for name in [name for name in sys.modules if name == self.package or name.startswith(self.package + ".")]:
-            del sys.modules[name]
+        # Of a copy, which is made in one go: other threads import meanwhile, or remove the same.
+        for name in list(sys.modules):
+            if name == self.package or name.startswith(self.package + "."):
+                sys.modules.pop(name, None)
 
     def load(self, name: str) -> ModuleType:
         """Import the project's module of that dotted name, afresh the first time."""
