@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -141,7 +142,7 @@ async def test_each_closer_begins_whenever_the_closing_is_cancelled(turns: int) 
         await asyncio.sleep(0)
 
     for number in range(3):
-        resources.push(str(number), lambda number=number: close(number))
+        resources.push(str(number), partial(close, number))
     closing = asyncio.create_task(resources.aclose())
     for _ in range(turns):
         await asyncio.sleep(0)
