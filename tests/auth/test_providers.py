@@ -186,6 +186,19 @@ async def test_a_provider_that_gives_none_is_an_error_at_start(given: object) ->
             await Runtime(settings(server=OURS), app=Echo).initialize()
 
 
+async def test_a_provider_that_can_not_be_opened_is_an_error_at_start_that_tells_no_secret() -> None:
+    @asynccontextmanager
+    async def provider(_: AuthSettings, __: Path) -> AsyncGenerator[ByApiKey]:
+        for address in ["https://kiosk:hunter2@identity.example"]:
+            raise ConnectionRefusedError(address)
+        yield ByApiKey("carol")
+
+    with adapters(authenticators={"ours": provider}):
+        with pytest.raises(UserError, match=r"^server\.auth\.provider: 'ours' can't be opened: Conn") as raised:
+            await Runtime(settings(server=OURS), app=Echo).initialize()
+    assert "hunter2" not in str(raised.value)
+
+
 async def test_a_provider_that_is_not_there_is_an_error_at_start() -> None:
     with pytest.raises(UserError, match=r"^server\.auth\.provider: no adapter named 'ours'; there are: bearer"):
         await Runtime(settings(server=OURS), app=Echo).initialize()

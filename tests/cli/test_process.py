@@ -69,6 +69,19 @@ def test_what_goes_on_is_named_and_left_behind(what: str, status: int, named: st
     assert named in done.stderr
 
 
+def test_what_did_not_close_is_told_and_is_no_success() -> None:
+    done = run('raise ExceptionGroup("some resources did not close", [OSError("the store is gone")])')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "stopped, but some resources did not close" in done.stderr
+    assert "the store is gone" in done.stderr
+
+
+def test_a_status_is_kept_though_a_thread_is_left_behind() -> None:
+    done = run(f"{BUSY_THREAD}\n    return 75")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "the busy one" in done.stderr
+
+
 def test_a_third_signal_ends_a_process_whose_event_loop_is_blocked() -> None:
     done = run("""
     import os, signal
@@ -81,6 +94,22 @@ def test_a_third_signal_ends_a_process_whose_event_loop_is_blocked() -> None:
             pass
     """)
     assert done.returncode == -signal.SIGTERM
+
+
+def test_after_a_second_signal_what_blocks_the_event_loop_is_interrupted() -> None:
+    done = run("""
+    import os, signal
+    from agentscope.server import _signals
+
+    _signals._DEAF_SECONDS = 0.2
+    with _signals.stop_signals():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            pass
+    """)
+    assert done.returncode == 1
+    assert "blocked the event loop for 0.2 seconds after a second signal to stop" in done.stderr
 
 
 def test_a_signal_wakes_the_loop_also_when_it_comes_to_another_thread() -> None:

@@ -1,6 +1,7 @@
 """How the supervisor treats workers that end, with programs that stand in for them."""
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import pytest
 from blockbuster import BlockBuster
 
+from agentscope_cli import _workers
 from agentscope_cli._workers import Ready, Supervisor
 
 SPEAKS = """
@@ -70,6 +72,70 @@ async def test_pauses_grow_while_workers_end_at_once(caplog: pytest.LogCaptureFi
         "2",
     ]
     assert len(workers.ready) == 1
+
+
+@pytest.mark.parametrize(
+    ("healthy", "pauses"),
+    [(30.0, ["0.01", "0.02", "0.03", "0.03"]), (0.0, ["0.01"] * 4)],
+    ids=["ends at once", "served for long"],
+)
+async def test_a_pause_is_never_long_and_the_first_one_again_after_a_worker_that_served(
+    healthy: float, pauses: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seconds in (("_FIRST_PAUSE", 0.01), ("_LONGEST_PAUSE", 0.03), ("_HEALTHY_SECONDS", healthy)):
+        monkeypatch.setattr(_workers, name, seconds)
+    workers = Workers("ready(); sys.exit(7)")
+
+    async def stop_after(count: int) -> None:
+        while caplog.text.count("status 7") < count:  # noqa: ASYNC110 - a log that announces nothing
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = asyncio.create_task(stop_after(len(pauses)))
+    assert await workers.run() == 0
+    await stopping
+    assert re.findall(r"status 7: the next one starts in (\S+) s", caplog.text)[: len(pauses)] == pauses
+
+
+async def test_a_mistake_in_a_worker_that_replaces_another_ends_nothing_that_serves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_workers, "_FIRST_PAUSE", 0.01)
+    caplog.set_level(logging.INFO)
+    programs = iter(["ready(); sys.exit(7)", "sys.exit(2)", "ready(); time.sleep(60)"])
+
+    def command(index: int, port: int, channel: int) -> Sequence[str]:
+        return [sys.executable, "-S", "-c", SPEAKS + next(programs), str(index), str(port), str(channel)]
+
+    async def stop_when_it_serves_again() -> None:
+        while not re.search(r"worker 0 serves", caplog.text):  # noqa: ASYNC110 - a log that announces nothing
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = asyncio.create_task(stop_when_it_serves_again())
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        # One that ends by the signal, for it handles none yet, has not failed.
+        assert await asyncio.wait_for(Supervisor(sock, 1, lambda _: None, command=command).run(), 30) == 0
+    await stopping
+
+
+async def test_a_worker_that_does_not_stop_in_time_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    program = SPEAKS + "signal.signal(15, signal.SIG_IGN); ready(); time.sleep(60)"
+
+    def command(index: int, port: int, channel: int) -> Sequence[str]:
+        return [sys.executable, "-S", "-c", program, str(index), str(port), str(channel)]
+
+    def stop(_: Ready) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        supervisor = Supervisor(sock, 1, stop, command=command, patience=0.1)
+        assert await asyncio.wait_for(supervisor.run(), 30) == 128 + signal.SIGKILL
+    assert "has not ended and is killed" in caplog.text
+
+
+async def test_a_worker_that_dies_in_the_middle_of_a_word_is_one_that_has_ended() -> None:
+    assert await Workers('channel.sendall(b\'{"event": "rea\'); sys.exit(3)').run() == 3
 
 
 async def test_a_worker_that_can_not_be_started_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:

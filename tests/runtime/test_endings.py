@@ -1,6 +1,8 @@
 """How invocations end when something is wrong: with the app, with its clean-up, or with who reads it."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -80,6 +82,52 @@ async def test_a_clean_up_that_hangs_is_cancelled_in_the_end_and_the_session_is_
         await asyncio.wait_for(stream.aclose(), 2)
         async with rt.invoke("hi", session_id="s") as again:
             assert (await anext(again)).content == "x"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_clean_up_that_hangs_again_and_again_is_cancelled_each_time() -> None:
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            yield say("x")
+            for _ in range(4):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    async with Runtime(settings(), app=App) as rt:
+        stream = rt.invoke("hi", session_id="s")
+        await anext(stream)
+        await asyncio.wait_for(stream.aclose(), 2)
+
+
+async def test_what_closes_after_the_answer_is_not_cut_short_by_a_client_that_leaves() -> None:
+    closing, proceed, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Closes(ChatModelBase):
+        async def stream(self, messages: object, **kwargs: object) -> AsyncIterator[ChatChunk]:
+            try:
+                yield ChatChunk("one")
+            finally:
+                closing.set()
+                await proceed.wait()
+                closed.set()
+
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            self.chunks = runtime.models.main.stream([msg])
+            await anext(self.chunks)
+            yield say("done")
+
+    async with Runtime(settings(), app=App) as rt:
+        with rt.override(models={"main": Closes()}):
+            stream = rt.invoke("hi", session_id="s")
+            assert (await anext(stream)).content == "done"
+            await closing.wait()
+            leaving = asyncio.create_task(stream.aclose())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            proceed.set()
+            await leaving
+    assert closed.is_set()
 
 
 @pytest.mark.usefixtures("impatient")
@@ -212,6 +260,77 @@ async def test_a_timeout_around_the_apps_yields_is_the_apps(size: int) -> None:
         async for msg in stream:
             seen.append(msg.content)
     assert seen[-1] == "the app's own word"
+
+
+async def test_an_app_may_end_when_its_own_timeout_around_its_yields_is_over() -> None:
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    while True:
+                        yield say("x")
+
+    async with Runtime(settings(), app=App) as rt:
+        invocation = await rt.begin(Msg("u", "hi", "user"), lambda msg: (msg, 1), session_id="s", request_id="r")
+        while not invocation.pump.closed:
+            await invocation.pump.take()
+    assert invocation.error is None
+
+
+async def test_an_answer_that_is_no_generator_is_closed() -> None:
+    class Answer(AsyncIterator[Msg]):
+        closed = said = False
+
+        async def __anext__(self) -> Msg:
+            if self.said:
+                raise StopAsyncIteration
+            self.said = True
+            return say("x")
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    answer = Answer()
+
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            return answer
+
+    async with Runtime(settings(), app=App) as rt:
+        assert await collect(rt) == ["x"]
+    assert answer.closed
+
+
+async def test_an_invocation_that_has_ended_is_not_kept_until_its_deadline() -> None:
+    async with Runtime(settings(server={"request_timeout": 600}), app=Echo) as rt:
+        invocation = await rt.begin(Msg("u", "hi", "user"), lambda msg: (msg, 1), session_id="s", request_id="r")
+        while not invocation.pump.closed:
+            await invocation.pump.take()
+        await invocation.aclose()
+        kept = weakref.ref(invocation)
+        del invocation
+        gc.collect()
+        assert kept() is None
+
+
+async def test_a_stream_that_is_dropped_in_a_thread_cancels_the_app() -> None:
+    cleaned = asyncio.Event()
+
+    class App(AgentApp):
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            try:
+                yield say("x")
+                await asyncio.Event().wait()
+            finally:
+                cleaned.set()
+
+    # It tells what is no business of another thread.
+    asyncio.get_running_loop().set_debug(True)
+    async with Runtime(settings(), app=App) as rt:
+        streams = [rt.invoke("hi", session_id="s")]
+        await anext(streams[0])
+        await asyncio.to_thread(streams.clear)
+        await asyncio.wait_for(cleaned.wait(), 1)
 
 
 class Ticking(ChatModelBase):

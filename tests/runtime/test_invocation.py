@@ -186,6 +186,31 @@ async def test_spawned_tasks_belong_to_the_invocation_which_waits_for_them() -> 
         assert done == ["s"]
 
 
+async def test_what_is_spawned_from_a_callback_of_the_apps_belongs_to_the_invocation() -> None:
+    async def body(msg: Msg, ctx: SessionContext) -> AsyncGenerator[Msg, None]:
+        async def work() -> None:
+            await runtime.models.main([msg])
+
+        spawned = asyncio.Event()
+
+        def spawn() -> None:
+            ctx.spawn(work())
+            spawned.set()
+
+        # Of a library, for example, which knows nothing of the invocation.
+        asyncio.get_running_loop().call_soon(spawn, context=contextvars.Context())
+        await spawned.wait()
+        yield say("answered")
+
+    model = ScriptedModel([ChatChunk("a", usage=ChatUsage(3, 4))])
+    async with Runtime(settings(), app=app(body)) as rt:
+        with rt.override(models={"main": model}):
+            invocation = await rt.begin(Msg("u", "hi", "user"), lambda m: (m, 1), session_id="s", request_id="r")
+            while not invocation.pump.closed:
+                await invocation.pump.take()
+    assert invocation.usage == ChatUsage(3, 4)
+
+
 async def test_spawned_tasks_are_cancelled_when_the_app_fails() -> None:
     cancelled = asyncio.Event()
 

@@ -72,6 +72,14 @@ async def test_a_head_without_end_is_refused() -> None:
         assert (await reader.readline()).startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
 
 
+async def test_after_an_expectation_that_is_none_the_connection_ends_whether_or_not_the_body_comes() -> None:
+    said = b"POST /invoke HTTP/1.1\r\nHost: x\r\nExpect: a-miracle\r\nContent-Length: 1000\r\n\r\n"
+    async with served(Echo) as server, opened(server, said) as (reader, _):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Connection: close" in head
+        await reader.read()
+
+
 async def test_so_many_brackets_are_refused_that_reading_them_would_hold_up_others() -> None:
     async with served(Echo) as server:
         lists: list[list[int]] = [[]] * 300_000

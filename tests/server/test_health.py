@@ -2,9 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from agentscope.errors import UserError
 from agentscope.message import Msg
-from agentscope.runtime import AgentApp, SessionContext
+from agentscope.runtime import AgentApp, Runtime, Service, SessionContext
+from agentscope.server import create_app
 from agentscope.session import InMemorySessionRepository
 from serving import Echo, invocation, served
 
@@ -64,3 +70,27 @@ async def test_a_draining_server_is_healthy_and_not_ready_and_takes_no_invocatio
         release.set()
         await draining
         assert b'"done":true' in await running.read()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_no_cache_on_the_way_answers_for_the_process(path: str) -> None:
+    async with served(Echo) as server:
+        assert (await server.client.get(path)).headers["Cache-Control"] == "no-store"
+        await server.runtime.drain(0)
+        assert (await server.client.get(path)).headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("auth", [False, True], ids=["open", "with tokens"])
+async def test_why_a_reload_failed_is_told_only_where_everyone_may_call(tmp_path: Path, auth: bool) -> None:
+    (tmp_path / "app.py").write_text("from agentscope.runtime import AgentApp\n\n\nclass App(AgentApp):\n    pass\n")
+    config = tmp_path / "agentapp.yaml"
+    config.write_text("server: {auth: {tokens: [alice alices-token-0123]}}\n" if auth else "server: {}\n")
+    service = Service(Runtime.from_project(tmp_path))
+    async with TestClient(TestServer(create_app(service))) as client:
+        (tmp_path / "app.py").write_text("raise ValueError('of the house')\n")
+        with pytest.raises(UserError):
+            await service.reload()
+        ready = await client.get("/ready")
+        told = (await ready.json())["reload_error"]
+    assert ready.status == 200
+    assert told == "the log says why" if auth else "app.py:1" in told

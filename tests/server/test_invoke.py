@@ -280,6 +280,16 @@ async def test_the_app_is_told_about_the_request() -> None:
     assert second.request_id != "not safe\tat all"
 
 
+@pytest.mark.parametrize("given", ["x" * 129, "x" * 5000, "mine-1 and more", "mine-1\u00e9"])
+async def test_a_name_of_a_request_that_would_spoil_the_log_is_not_taken(given: str) -> None:
+    async with served(Echo) as server:
+        response = await server.post(invocation(), headers={"X-Request-Id": given})
+        longest = await server.post(invocation(), headers={"X-Request-Id": "x" * 128})
+    assert 0 < len(response.headers["X-Request-Id"]) <= 128
+    assert not response.headers["X-Request-Id"].startswith(("x", "mine"))
+    assert longest.headers["X-Request-Id"] == "x" * 128
+
+
 async def test_a_body_with_a_charset_in_quotes_and_gzip_is_read() -> None:
     import gzip
 

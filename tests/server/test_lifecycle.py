@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentscope.message import Msg
-from agentscope.runtime import AgentApp, Runtime
+from agentscope.runtime import AgentApp, Runtime, _resources
 from agentscope.runtime.settings import Settings
 from agentscope.server import serve
 from agentscope.server._signals import interrupting
@@ -304,3 +304,43 @@ async def test_what_blocks_the_loop_is_interrupted_where_it_stands() -> None:
         # What only waits is not meant.
         await asyncio.sleep(0.5)
     assert ended == ["in its own finally"]
+
+
+async def test_a_second_signal_gives_what_closes_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_resources, "HURRIED_SECONDS", 0.05)
+
+    class Hangs(Waits):
+        async def on_shutdown(self) -> None:
+            await asyncio.Event().wait()
+
+    async with serving(Hangs) as server:
+        await server.stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(_resources.CLOSE_SECONDS / 2):
+            with pytest.raises(ExceptionGroup, match="not everything closed"):
+                await server.ended()
+
+
+async def test_after_its_end_signals_are_whose_they_were() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    async with serving() as server:
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+        await server.stop()
+        await server.ended()
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+async def test_an_idle_connection_is_kept_for_a_while_for_a_request_that_is_on_its_way() -> None:
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(get("/health"))
+        await connection.whole()
+        await server.stop()
+        # As long as a slow way takes, and less than a quiet connection is kept.
+        await asyncio.sleep(0.4)
+        connection.send(get("/health"))
+        assert "Connection: close" in await connection.head()
+        await connection.rest()
+        await server.ended()

@@ -305,6 +305,34 @@ async def test_a_client_that_left_before_the_first_line_sends_its_message_again(
     assert gate.runs == (2 if on_disconnect == "cancel" else 1)
 
 
+async def test_a_turn_that_has_saved_is_not_begun_again_though_its_client_left_before_the_first_line() -> None:
+    saved, runs = asyncio.Event(), list[Msg]()
+
+    class Saves(AgentApp):
+        async def on_startup(self) -> None:
+            self.memory = InMemoryMemory()
+
+        async def __call__(self, msg: Msg, ctx: SessionContext) -> AsyncIterator[Msg]:
+            runs.append(msg)
+            await runtime.session.load_session_state(ctx.session_id, memory=self.memory)
+            await self.memory.add(msg)
+            await runtime.session.save_session_state(ctx.session_id, memory=self.memory)
+            saved.set()
+            await asyncio.Event().wait()
+            yield msg
+
+    async with served(Saves, server={"replay_ttl": 60, "on_disconnect": "cancel"}) as server:
+        key = {"Idempotency-Key": "k"}
+        first = asyncio.create_task(server.post(invocation(), headers=key))
+        await saved.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        async with asyncio.timeout(10):
+            again = await server.post(invocation(), headers=key)
+            assert "CANCELLED" in await again.text()
+    assert len(runs) == 1
+
+
 async def test_a_repeat_of_a_request_that_is_refused_takes_its_place() -> None:
     gate = Gate()
     session = {"backend": "memory", "queue_timeout": 0.3}

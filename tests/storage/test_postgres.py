@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -204,9 +204,10 @@ async def test_a_server_that_hangs_holds_up_nobody_for_ever(
         await database.close()
 
 
+@pytest.mark.parametrize("does", ["read", "write"])
 @pytest.mark.parametrize(("seconds", "is_kept"), [(0.3, True), (60.0, False)], ids=["is soon over", "goes on"])
 async def test_a_connection_is_kept_whose_caller_is_cancelled_if_its_command(
-    postgres_url: str, tmp_path: Path, seconds: float, is_kept: bool
+    postgres_url: str, tmp_path: Path, seconds: float, is_kept: bool, does: str
 ) -> None:
     def sleep(connection: Connection) -> None:
         connection.execute(text(f"SELECT pg_sleep({seconds})"))
@@ -221,7 +222,7 @@ async def test_a_connection_is_kept_whose_caller_is_cancelled_if_its_command(
     database, other = (find_database(settings_for(postgres_url), tmp_path) for _ in range(2))
     try:
         first = await database.read(pid)
-        call = asyncio.create_task(database.read(sleep))
+        call = asyncio.create_task(database.read(sleep) if does == "read" else database.write(sleep))
         async with asyncio.timeout(20):
             while not await other.read(sleepers):
                 pass
@@ -234,6 +235,31 @@ async def test_a_connection_is_kept_whose_caller_is_cancelled_if_its_command(
     finally:
         await database.close()
         await other.close()
+
+
+@pytest.mark.parametrize("times", [2, 3, 4])
+async def test_a_caller_that_is_cancelled_again_and_again_goes_when_its_command_has_ended(times: int) -> None:
+    released = asyncio.Event()
+
+    async def command() -> None:
+        # As a driver does that has to tell the server first.
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    call = asyncio.create_task(postgres._whole(command()))  # pyright: ignore[reportPrivateUsage] - no server does it
+    for _ in range(times):
+        for _ in range(2):
+            await asyncio.sleep(0)
+        call.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    # Its connection is nobody else's until then.
+    is_over = call.done()
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not is_over
 
 
 async def test_every_option_of_libpq_is_understood(postgres_url: str, tmp_path: Path) -> None:

@@ -242,9 +242,6 @@ async def _whole(work: Coroutine[Any, Any, _T]) -> _T:
             # Nobody else may have the connection meanwhile.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([working])
-        if not working.cancelled():
-            # Nobody is left to be told.
-            working.exception()
         raise
 
 
