@@ -1,7 +1,6 @@
 """``agentscope run``: serve a project, in this process or in several."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,15 +64,12 @@ def run(
         "server.port": Flag("--port", port),
         "server.workers": Flag("--workers", workers),
     }
-    load = partial(load_settings, assignments=assignments, flags=flags)
-    loaded = load(project, config=config)
-    # An app may change the working directory. Not resolved: a link may lead to another version by then.
-    load = partial(load, project.absolute(), config=None if config is None else config.absolute())
+    loaded = load_settings(project, config=config, assignments=assignments, flags=flags)
     if as_worker is not None:
-        _serve_as_worker(load, loaded, *as_worker, platform=not no_platform)
+        _serve_as_worker(loaded, *as_worker, platform=not no_platform)
     elif loaded.settings.server.workers == 1:
         watched = assignments if reload else None
-        _serve(load, loaded, log_format, platform=not no_platform, watched=watched)
+        _serve(loaded, log_format, platform=not no_platform, watched=watched)
     elif reload:
         raise click.UsageError("--reload serves in one process: leave it out, or run with --workers 1")
     else:
@@ -81,7 +77,6 @@ def run(
 
 
 def _serve(
-    load: "Callable[[], LoadedSettings]",
     loaded: "LoadedSettings",
     log_format: str,
     *,
@@ -97,7 +92,7 @@ def _serve(
 
     server = loaded.settings.server
     sock = listening_socket(server.host, server.port)
-    service = Service(Runtime(loaded.settings, project=loaded.project, load=load), platform=platform)
+    service = Service(Runtime(loaded.settings, project=loaded.project, load=loaded.again), platform=platform)
 
     def on_ready(address: str) -> None:
         _settle_memory(service)
@@ -112,7 +107,6 @@ def _serve(
 
 
 def _serve_as_worker(
-    load: "Callable[[], LoadedSettings]",
     loaded: "LoadedSettings",
     index: int,
     port: int,
@@ -134,7 +128,7 @@ def _serve_as_worker(
     worker = Worker(index, socket.socket(fileno=channel))
     # To a platform they are one instance.
     platform = platform and index == 0
-    service = Service(Runtime(loaded.settings, project=loaded.project, load=load), platform=platform)
+    service = Service(Runtime(loaded.settings, project=loaded.project, load=loaded.again), platform=platform)
 
     def on_ready(address: str) -> None:
         _settle_memory(service)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -111,11 +110,8 @@ class Runtime:
 
         Raises ``UserError`` when the folder or its configuration is wrong.
         """
-        load = partial(load_settings, assignments=assignments, environment=environment)
-        loaded = load(Path(project), config=config)
-        # The working directory may be another by then. Not resolved: a link may lead to another version.
-        again = partial(load, Path(project).absolute(), config=None if config is None else config.absolute())
-        return cls(loaded.settings, project=loaded.project, load=again)
+        loaded = load_settings(Path(project), config=config, assignments=assignments, environment=environment)
+        return cls(loaded.settings, project=loaded.project, load=loaded.again)
 
     def successor(self, adapt: Callable[[Settings], Settings] = lambda settings: settings) -> "Runtime":
         """A new runtime of the same project, which is read again: see ``take_over``. It reads files, and blocks.
@@ -128,7 +124,7 @@ class Runtime:
         if self._load is None:
             raise RuntimeNotReadyError("this runtime was made from settings, not from a project: it can't be reloaded")
         loaded = self._load()
-        return Runtime(adapt(loaded.settings), project=loaded.project, load=self._load, predecessor=self)
+        return Runtime(adapt(loaded.settings), project=loaded.project, load=loaded.again, predecessor=self)
 
     @property
     def session(self) -> SessionStore:

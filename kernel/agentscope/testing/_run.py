@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,15 +135,13 @@ def project_runtime(project: Path | str, assignments: Sequence[str] = ()) -> Run
     with suppress(OSError, UnicodeDecodeError):
         in_file = dotenv_values(file.with_name(".env"), interpolate=False)
     environment = {name: value for name, value in unset.items() if name not in in_file} | os.environ
-    load = partial(
-        load_settings,
-        Path(project).absolute(),
+    loaded = load_settings(
+        Path(project),
         assignments=[*_NOTHING_OUTSIDE, *assignments],
         environment=environment,
         absent_secret=NOT_SET,
     )
-    loaded = load()
-    return Runtime(loaded.settings, project=loaded.project, load=load)
+    return Runtime(loaded.settings, project=loaded.project, load=loaded.again)
 
 
 def _runtime_of(app: App, models: Models | None) -> Runtime:

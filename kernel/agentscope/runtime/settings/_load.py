@@ -1,6 +1,7 @@
 """The entry to loading. What reads YAML and ``.env`` is imported when it is first needed."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,17 @@ def load_settings(
     # YAML and the reading of it cost more than the rest of this package, and `agentscope --help` needs neither.
     from agentscope.runtime.settings._read import read_project
 
-    return read_project(project, config, assignments, flags or {}, environment, absent_secret)
+    # Not resolved: a link may lead to another version by then.
+    again = partial(
+        load_settings,
+        project.absolute(),
+        config=None if config is None else config.absolute(),
+        assignments=assignments,
+        flags=flags,
+        environment=environment,
+        absent_secret=absent_secret,
+    )
+    return read_project(project, config, assignments, flags or {}, environment, absent_secret, again)
 
 
 def load_model_slots(

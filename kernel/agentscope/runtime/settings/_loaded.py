@@ -1,6 +1,6 @@
 """The settings of a project together with where each of them came from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ class LoadedSettings:
     """What ``load_settings`` found.
 
     ``settings`` is the tree, ``project`` the absolute path of the project's folder, ``config`` the file that was read.
+    ``again`` finds it anew, whatever the working directory is by then.
     """
 
     settings: Settings
@@ -20,6 +21,7 @@ class LoadedSettings:
     config: Path
     root: Node = field(repr=False)
     """The values as they were written, secrets included; for this package alone."""
+    again: "Callable[[], LoadedSettings]" = field(repr=False, compare=False)
 
     def origin(self, path: str) -> str:
         """Where the value of a dotted key came from.

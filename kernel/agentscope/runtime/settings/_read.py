@@ -1,6 +1,6 @@
 """Reading a project's configuration: every source in its turn, all problems at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +31,9 @@ def read_project(
     flags: Mapping[str, Flag],
     environment: Mapping[str, str] | None,
     absent_secret: str | None,
+    again: Callable[[], LoadedSettings],
 ) -> LoadedSettings:
-    """What ``load_settings`` promises."""
+    """What ``load_settings`` promises. ``again`` is for what is returned."""
     file = _find(project, config)
     report = Report()
     variables = read_variables(project, environment, report)
@@ -47,7 +48,7 @@ def read_project(
         report.raise_if_any()
         raise
     report.raise_if_any()
-    return LoadedSettings(settings, project.resolve(), file, root)
+    return LoadedSettings(settings, project.resolve(), file, root, again)
 
 
 def read_model_slots(
