@@ -37,8 +37,6 @@ class Service:
         self.on_retired: Callable[[], object] = lambda: None
         self.started = asyncio.Event()
         """That it serves, and can be reloaded."""
-        self.is_stopping = False
-        """That it takes no more invocations, and no new version either."""
         self.instance = ServiceInstance(self)
         """What the platform sees."""
         self._with_platform = platform
@@ -77,6 +75,11 @@ class Service:
         await self.aclose()
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it takes no more invocations, and no new version either."""
+        return self._versions.is_stopped()
+
+    @property
     def running(self) -> int:
         """How many invocations run, those on old versions included."""
         return sum(runtime.running for runtime in (self.runtime, *self._retiring))
@@ -97,14 +100,14 @@ class Service:
         async with self._versions.turn():
             # Whoever asks from now on may mean what was written since.
             self._asked = None
-            if not self._owns or self._is_over() or not self.runtime.is_initialized:
+            if not self._owns or self._versions.is_stopped() or not self.runtime.is_initialized:
                 raise RuntimeNotReadyError(f"a runtime that is {self._why_not()} can't be reloaded")
             try:
                 successor = await self._versions.start(self._start_another)
             except Exception as error:
                 self.reload_error = _said_in_public(error)
                 raise
-            if self._is_over():
+            if self._versions.is_stopped():
                 await close_unused(successor)
                 raise RuntimeNotReadyError("the service stops: it can't be reloaded")
             self.reload_error = None
@@ -168,9 +171,6 @@ class Service:
         if failures:
             raise not_closed(failures)
 
-    def _is_over(self) -> bool:
-        return self.is_stopping
-
     def _why_not(self) -> str:
         return self.runtime.state if self._owns else "somebody else's"
 
@@ -225,7 +225,6 @@ class Service:
             await asyncio.wait(retiring)
 
     def _stop_reloading(self) -> None:
-        self.is_stopping = True
         for task in self._reloading:
             task.cancel()
         self._versions.stop()

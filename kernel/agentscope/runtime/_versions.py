@@ -25,7 +25,7 @@ class NewVersions:
         self._starting: asyncio.Task[Runtime] | None = None
         self._is_late = False
         self._waiting = 0
-        self._is_over = False
+        self._is_stopped = False
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
@@ -59,7 +59,7 @@ class NewVersions:
             caller = asyncio.current_task()
             if caller is not None and caller.cancelling():
                 raise
-            why = "the service stops" if self._is_over else "the project is to be loaded again"
+            why = "the service stops" if self._is_stopped else "the project is to be loaded again"
             raise RuntimeNotReadyError(f"the new version had not started when {why}") from None
         finally:
             late.cancel()
@@ -70,9 +70,13 @@ class NewVersions:
         if self._is_late and self._starting is not None:
             self._starting.cancel()
 
+    def is_stopped(self) -> bool:
+        """Whether none may take over any more."""
+        return self._is_stopped
+
     def stop(self) -> None:
-        """Give up the one that starts, late or not."""
-        self._is_over = True
+        """Give up the one that starts, late or not, and every one to come."""
+        self._is_stopped = True
         if self._starting is not None:
             self._starting.cancel()
 
